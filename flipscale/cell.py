@@ -115,7 +115,9 @@ def value_words(value: object) -> str:
 
 def _parts(text: str) -> list[str]:
     """The text between commas that stand outside of all parentheses; between all commas where one never closes."""
-    parts, start, depth = [], 0, 0
+    parts = []
+    start = 0
+    depth = 0
     for separator in _SEPARATOR.finditer(text):
         depth += {"(": 1, ")": -1}.get(separator[0], 0)
         if separator[0] == ", " and depth == 0:

@@ -130,7 +130,8 @@ class Declared:
         if cls.short and isinstance(value, str | int | float | list) and not isinstance(value, bool):
             value = {cls.short: value}
         value = {} if value is None else value
-        options, noun = options_of(cls), cls.noun()
+        options = options_of(cls)
+        noun = cls.noun()
         if not isinstance(value, dict):
             raise ValueError(f"{show(value)} gives no keys; {noun} takes {', '.join(options)}")
         faults: list[tuple[Path_, str]] = [
@@ -265,7 +266,8 @@ def record_of(kind: type[Item], data: object, *, leniently: bool = False) -> Ite
         return made
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
-    path, cause = fault["loc"][1:], fault.get("ctx", {}).get("error")
+    path = fault["loc"][1:]
+    cause = fault.get("ctx", {}).get("error")
     if not path:
         raise ValueError(str(cause or "holds no JSON object"))
     if leniently and isinstance(data, dict) and path[0] in data:
@@ -299,7 +301,8 @@ def schemas_of(kinds: Mapping[str, object]) -> tuple[dict[str, JsonSchema], Json
 def _faults_of(error: "ValidationError", at: Path_ = ()) -> list[tuple[Path_, str]]:
     faults: list[tuple[Path_, str]] = []
     for fault in error.errors(include_url=False):
-        path, cause = (*at, *fault["loc"]), fault.get("ctx", {}).get("error")
+        path = (*at, *fault["loc"])
+        cause = fault.get("ctx", {}).get("error")
         if isinstance(cause, Faults):
             faults += [((*path, *inside), what) for inside, what in cause.found]
         elif fault["type"] != "missing":  # Its record says more about it.
@@ -309,7 +312,8 @@ def _faults_of(error: "ValidationError", at: Path_ = ()) -> list[tuple[Path_, st
 
 def _in_words(fault: Any, path: Path_) -> str:
     """A fault that pydantic found itself, and what would be right."""
-    value, right = show(fault["input"]), fault.get("ctx", {})
+    value = show(fault["input"])
+    right = fault.get("ctx", {})
     match fault["type"]:
         case "within":
             if isinstance(fault["input"], bool) or not isinstance(fault["input"], int | float):

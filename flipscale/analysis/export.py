@@ -59,7 +59,8 @@ def latex_table(
     arms = [*table[table["baseline"]]["arm"].unique(), *table[~table["baseline"]]["arm"].unique()]
     cells = list(table["cell"].unique())
     groups = table.groupby(["arm", "cell"])["value"]
-    lower, fraction = bool(lower_is_better(score)), is_fraction(score)
+    lower = bool(lower_is_better(score))
+    fraction = is_fraction(score)
     texts = _texts(groups.mean(), groups.std(), lower, fraction)
     names, values = _axes(cells)
     entries = [[texts.get((arm, cell), "--") for cell in cells] for arm in arms]

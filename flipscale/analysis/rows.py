@@ -18,7 +18,8 @@ def trunks_of(table: pd.DataFrame) -> NDArray[np.intp] | None:
     by a column `trunk`.
     """
     if "trunk" in table:
-        names, constant = ["trunk"], table["trunk"].notna()
+        names = ["trunk"]
+        constant = table["trunk"].notna()
     elif "schedule" in table:
         names = [name for name in SETTING_COLUMNS if name in table and not name.startswith(("samples", "cooldown"))]
         constant = table["schedule"] == "constant"

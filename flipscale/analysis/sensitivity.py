@@ -39,7 +39,8 @@ def sensitivity_words(sensitivity: Sensitivity, fraction: bool, detect: str = "d
     if sensitivity.with_twice is not None:
         size = _amount(sensitivity.with_twice, fraction).removesuffix(" points")
         more.append(f"{2 * sensitivity.seeds} would detect {size}")
-    effect, seeds = sensitivity.effect, sensitivity.seeds_for_effect
+    effect = sensitivity.effect
+    seeds = sensitivity.seeds_for_effect
     if effect is not None and seeds is not None and seeds > sensitivity.seeds:
         more.append(f"{margin_words(effect, fraction)} takes {count(seeds, 'seed')}")
     return f"{now}{'; ' if more else ''}{joined(more) if more else ''}."

@@ -291,7 +291,8 @@ def _of_study(args: argparse.Namespace, source: _Source, opened: "OpenStudy") ->
     from flipscale.study.expression import plain_value
     from flipscale.workflow.fitted import variables_at
 
-    results, options = model_sizes(source.table), _options(args)
+    results = model_sizes(source.table)
+    options = _options(args)
     asked = {name: plain_value(value) for name, value in _pairs(args.forecast, "--forecast").items()}
     forecasts: list[Forecast] = []
     none: dict[str, str] = {}

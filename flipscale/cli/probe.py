@@ -56,11 +56,13 @@ def _program_row(shape: "TimedShape") -> tuple[str, ...]:
 
 
 def _row(opened: "OpenStudy", shape: "TimedShape") -> tuple[str, ...]:
-    step, evaluation = shape.step, shape.evaluation
+    step = shape.step
+    evaluation = shape.evaluation
     batch = shape.run.settings.batch_size
     speed = ("", "", "not timed" if shape.run.cost.samples_seen else "")
     if step is not None:
-        low, high = 1000 * step.seconds / step.spread, 1000 * step.seconds * step.spread
+        low = 1000 * step.seconds / step.spread
+        high = 1000 * step.seconds * step.spread
         speed = (f"{batch / step.seconds:,.0f}", f"{1000 * step.seconds:.3g}", f"{low:.3g} to {high:.3g}")
     scoring = f"{evaluation.seconds:.2f}" if evaluation else ""
     start = f"{step.opening_seconds + step.warming_seconds:.2f}" if step else ""

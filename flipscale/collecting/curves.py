@@ -47,7 +47,9 @@ POINTS_SCHEMA = pa.schema(
 _FACTS = ("step", "samples_seen", "seconds", "time")
 """What a record says of all its metrics."""
 
-_MISSING, _MOST, _NONE = float("nan"), sys.float_info.max, np.empty(0)
+_MISSING = float("nan")
+_LARGEST_FLOAT = sys.float_info.max
+_NONE = np.empty(0)
 
 
 def read_points(folder: RunFolder) -> tuple[pa.Table, int]:
@@ -77,7 +79,9 @@ def read_points(folder: RunFolder) -> tuple[pa.Table, int]:
 
 def _finite(values: Mapping[str, Any]) -> dict[str, float]:
     """Those of the values that are finite numbers."""
-    return {name: value for name, value in values.items() if type(value) in (int, float) and abs(value) <= _MOST}
+    return {
+        name: value for name, value in values.items() if type(value) in (int, float) and abs(value) <= _LARGEST_FLOAT
+    }
 
 
 def write_curves(path: Path, runs: Iterable[tuple[str, pa.Table]]) -> bool:
@@ -85,7 +89,8 @@ def write_curves(path: Path, runs: Iterable[tuple[str, pa.Table]]) -> bool:
 
     Returns whether the file was written.
     """
-    remaining, written = iter(runs), io.BytesIO()
+    remaining = iter(runs)
+    written = io.BytesIO()
     # zstd alone deals with what repeats within a run only: numbers that differ make large dictionaries.
     with pq.ParquetWriter(
         written, CURVES_SCHEMA, use_dictionary=["id", "metric"], compression="zstd", compression_level=1

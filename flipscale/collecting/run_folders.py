@@ -105,7 +105,9 @@ def collect(
             unknown.update(without_column)
     make_folder(out)
     before = or_none(read_bytes, files[0]) or b""
-    known, written, torn = _by_id(before), False, 0
+    known = _by_id(before)
+    written = False
+    torn = 0
     if not (trust_curves and list(known) == list(rows) and _are_older(map(folders.__getitem__, rows), than=files[1])):
         # pyarrow takes longer to load than the rest of the package.
         from flipscale.collecting.curves import read_points, write_curves
@@ -139,7 +141,9 @@ def collect(
 
 def _look(planned: Plan, folders: Mapping[str, RunFolder]) -> tuple[list[Run], dict[str, int], dict[str, str]]:
     """The runs that have a result, the number of others by state, and why some folders cannot even be looked at."""
-    finished, states, problems = [], dict.fromkeys(map(str, State), 0), {}
+    finished = []
+    states = dict.fromkeys(map(str, State), 0)
+    problems = {}
     for run in planned.runs:
         folder = folders[run.id]
         if os.path.lexists(f"{os.fspath(folder)}/result.json"):

@@ -75,7 +75,9 @@ class Cost:
     @property
     def hours(self) -> Hours:
         """The device-hours with their range."""
-        about, low, high = self.gpu_hours, self.gpu_hours_low, self.gpu_hours_high
+        about = self.gpu_hours
+        low = self.gpu_hours_low
+        high = self.gpu_hours_high
         return Hours(about, about if low is None else low, about if high is None else high)
 
     def taking(self, hours: Hours) -> "Cost":
@@ -85,7 +87,8 @@ class Cost:
     def over(self, samples: int) -> "Cost":
         """The cost of the same training over this many samples, whole batches of it."""
         share = samples / self.samples_seen
-        flops, steps = self.flops_per_sample * samples, round(self.steps * share)
+        flops = self.flops_per_sample * samples
+        steps = round(self.steps * share)
         return replace(self.taking(self.hours * share), samples_seen=samples, steps=steps, train_flops=flops)
 
 
@@ -128,7 +131,8 @@ def cost_of_program(flops: float, resources: Resources) -> Cost:
 
 def _computed(settings: Settings, resources: Resources) -> tuple["Flops", int, int]:
     """The FLOPs of a pair by tower and pass, those of its loss, and all that a device computes for it."""
-    per_sample, loss = _flops_of(settings), 0
+    per_sample = _flops_of(settings)
+    loss = 0
     if settings.fine_tuning is None:
         loss = loss_flops(architecture(settings.model, settings.image_size), settings.batch_size)
     else:
@@ -161,9 +165,11 @@ def step_traffic(settings: Settings, resources: Resources, gigabits: float) -> S
     the gradients of all weights beside the backward pass, which is two thirds of a step.
     """
     shape = architecture(settings.model, settings.image_size)
-    features, trained = 2 * settings.batch_size * 2 * shape.embed_dim * 4, parameters(shape)
+    features = 2 * settings.batch_size * 2 * shape.embed_dim * 4
+    trained = parameters(shape)
     if settings.fine_tuning is not None:
-        features, trained = 0, image_parameters(shape)
+        features = 0
+        trained = image_parameters(shape)
     gradients = 2 * trained * 4
     computed = _computed(settings, resources)[2] * settings.batch_size / resources.devices
     computing = computed / rate_of(settings, resources).flops_per_second
@@ -192,7 +198,8 @@ def scoring_hours(settings: Settings, resources: Resources, images: int) -> Hour
 
     One process reads and decodes them while the others wait, and all of them encode.
     """
-    shape, rate = architecture(settings.model, settings.image_size), rate_of(settings, resources)
+    shape = architecture(settings.model, settings.image_size)
+    rate = rate_of(settings, resources)
     each = flops(shape, 0.0, min(settings.text_length, shape.text.context_length))
     encoding = evaluations_of(settings) * (each.image_forward + each.text_forward) / rate.flops_per_second
     reading = resources.devices / pairs_read(shape.image.image_size)
@@ -325,7 +332,8 @@ def image_parameters(shape: Architecture) -> int:
 
 
 def _block_parameters(tower: ImageTower | TextTower) -> int:
-    width, mlp = tower.width, tower.mlp_width
+    width = tower.width
+    mlp = tower.mlp_width
     attention = 4 * width**2 + 4 * width
     perceptron = 2 * width * mlp + mlp + width
     norms = 4 * width + (2 * width if tower.layer_scale else 0)
@@ -362,19 +370,22 @@ class Decoder:
 
     def parameters(self, image: ImageTower) -> int:
         """Embedding, mask token, blocks, LayerNorm, prediction of a patch's pixels; its positions are fixed."""
-        width, pixels = self.tower.width, 3 * image.patch_size**2
+        width = self.tower.width
+        pixels = 3 * image.patch_size**2
         return image.width * width + width + width + _block_parameters(self.tower) + 2 * width + width * pixels + pixels
 
     def flops(self, image: ImageTower, tokens: int) -> int:
         """Forward FLOPs: `tokens` are embedded, all patches and the class token decoded, dropped patches predicted."""
-        width, all_tokens = self.tower.width, image.patches + 1
+        width = self.tower.width
+        all_tokens = image.patches + 1
         predicted = all_tokens - tokens
         ends = 2 * tokens * image.width * width + 2 * predicted * width * 3 * image.patch_size**2
         return ends + _block_flops(self.tower, all_tokens)
 
 
 def _decoder(shown: TrainingView, settings: Priced) -> Decoder | None:
-    asked, shape = settings.reconstruction, shown.shape
+    asked = settings.reconstruction
+    shape = shown.shape
     if asked is None or not shown.mask_ratio:
         return None
     width = decoder_width(shape, asked.width)
@@ -405,7 +416,8 @@ def flops(
     The share `text_mask_ratio` of the tokens is left out. The decoder's FLOPs count as the image's. Raises
     FlipscaleError if the text is longer than the model's context.
     """
-    image, text = shape.image, shape.text
+    image = shape.image
+    text = shape.text
     if text_length > text.context_length:
         raise FlipscaleError(
             f"text_length {text_length} is longer than the context of {shape.name}; "
@@ -495,8 +507,11 @@ def memory_of(settings: Settings, resources: Resources = NO_RESOURCES) -> Device
     - in fp32, the features of the whole batch and their gradients, and of the device's own rows of both logit
       matrices the logits, their log-softmax and their gradient (open_clip's local loss).
     """
-    shape, shown = architecture(settings.model, settings.image_size), training_view(settings)
-    devices, batch, precision = resources.devices, settings.batch_size, settings.precision
+    shape = architecture(settings.model, settings.image_size)
+    shown = training_view(settings)
+    devices = resources.devices
+    batch = settings.batch_size
+    precision = settings.precision
     decoder = _decoder(shown, settings)
     on_accelerator = is_on_accelerator(resources)
     share = -(-batch // devices)

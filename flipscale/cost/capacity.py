@@ -63,7 +63,8 @@ class Shortage:
                 f"{lacking}. Neither parts of the batch, activation checkpointing nor {MOST_DEVICES} times the devices "
                 "make it fit: choose a smaller model, or devices with more memory."
             )
-        fit, which = "fit" if self.times > 1 else "fit safely", "one of these" if len(self.remedies) > 1 else "this"
+        fit = "fit" if self.times > 1 else "fit safely"
+        which = "one of these" if len(self.remedies) > 1 else "this"
         return f"{lacking}. To {fit}, set {which} in resources: {'; or '.join(map(str, self.remedies))}."
 
 
@@ -77,7 +78,8 @@ def device_memory(resources: Resources) -> int | None:
 def shortage(settings: Settings, resources: Resources) -> Shortage | None:
     """The memory that a stage of a run lacks on these resources; None if it fits with room to spare, or if its device's
     memory is unknown."""
-    available, needed = device_memory(resources), memory_bytes(settings, resources)
+    available = device_memory(resources)
+    needed = memory_bytes(settings, resources)
     if available is None or needed <= TIGHT * available:
         return None
     return Shortage(str(resources.device), needed, available, tuple(_remedies(settings, resources, TIGHT * available)))
@@ -99,7 +101,8 @@ def _with_both(settings: Settings, resources: Resources, available: float) -> li
 
 
 def _remedy(settings: Settings, before: Resources, after: Resources) -> Remedy:
-    hours, memory = cost(settings, before).gpu_hours, memory_bytes(settings, after)
+    hours = cost(settings, before).gpu_hours
+    memory = memory_bytes(settings, after)
     return Remedy(after, _changes(before, after), memory, cost(settings, after).gpu_hours / hours if hours else 1.0)
 
 
@@ -112,7 +115,8 @@ def _in_parts(settings: Settings, resources: Resources) -> list[Resources]:
 
 def _on_more(settings: Settings, resources: Resources) -> list[Resources]:
     """The same resources with more devices that divide the batch, the fewest first."""
-    now, parts = resources.devices, resources.accumulate
+    now = resources.devices
+    parts = resources.accumulate
     numbers = [
         number for number in range(now + 1, MOST_DEVICES * now + 1) if settings.batch_size % (number * parts) == 0
     ]

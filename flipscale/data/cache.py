@@ -76,7 +76,8 @@ def folder_of(cache: Path, shard: ShardSource, form: Form) -> Path:
 
 def load(folder: Path, form: Form) -> Shard | None:
     """The decoded shard, mapped into memory; None if it is not there or not whole."""
-    image_size, text_length = form.image_size, form.text_length
+    image_size = form.image_size
+    text_length = form.text_length
     index: _DecodedIndex | None = or_none(read_json, folder / "index.json", _DecodedIndex)
     if index is None:
         return None
@@ -85,7 +86,8 @@ def load(folder: Path, form: Form) -> Shard | None:
         with open_file(folder / "vocabulary") as file:
             vocabulary = np.fromfile(file, np.int64)
         if not count:
-            images, tokens = np.empty((0, 3, image_size, image_size), np.uint8), np.empty((0, text_length), np.int64)
+            images = np.empty((0, 3, image_size, image_size), np.uint8)
+            tokens = np.empty((0, text_length), np.int64)
         else:
             with open_file(folder / "images") as file:
                 images = np.memmap(file, np.uint8, "r", shape=(count, 3, image_size, image_size))

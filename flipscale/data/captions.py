@@ -136,7 +136,8 @@ def _read(data: CaptionSet, count: int, image_size: int) -> Captioned:
 def _captions_by_image(path: Path, image: str, caption: str, count: int) -> tuple[dict[str, list[str]], int]:
     """The captions of the first `count` images by their paths, and how many rows lack one of the two."""
     captions: dict[str, list[str]] = {}
-    seen, bad = 0, []
+    seen = 0
+    bad = []
     for line, name, cells in rows(path, image, caption):
         seen += 1
         texts = _texts(cells)

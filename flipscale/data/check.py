@@ -93,7 +93,9 @@ def check(study: Study, runs: Iterable[Run], *, on_gpu: bool, to_score: Iterable
 
 
 def _check_run(look: Look, run: Run, on_gpu: bool) -> None:
-    settings, trainer, data = look.settings, look.settings.trainer, look.settings.data
+    settings = look.settings
+    trainer = look.settings.trainer
+    data = look.settings.data
     if settings.fine_tuning is not None:
         path = ("data",) if settings.fine_tuning.data is None else ("fine_tuning", "data")
         _check_set(look, path, labelled_set(settings), True, "labelled_sets")
@@ -105,7 +107,8 @@ def _check_run(look: Look, run: Run, on_gpu: bool) -> None:
     if isinstance(trainer, OpenClipTrainer):
         _check_open_clip(look, trainer, run, "cuda" if run.resources.gpus or on_gpu else "cpu")
     if trains(settings):
-        of_data, batch_size = look.at("data", data.kind), settings.batch_size
+        of_data = look.at("data", data.kind)
+        batch_size = settings.batch_size
         format_of(data).check_training(data, of_data, data_size=settings.data_size, batch_size=batch_size)
         if isinstance(data, WebDataset) and isinstance(trainer, OpenClipTrainer) and settings.crop is not None:
             of_data.once(_check_first_shard, data)
@@ -120,7 +123,8 @@ def _check_command(arguments: Sequence[str], look: Look) -> None:
 
 
 def _check_open_clip(look: Look, trainer: OpenClipTrainer, run: Run, device: str) -> None:
-    settings, of_trainer = look.settings, look.at("trainer")
+    settings = look.settings
+    of_trainer = look.at("trainer")
     can_be_read = look.at("trainer", noun="commands").once(wishes, trainer.arguments) is not None
     of_trainer.once(check_webdataset)
     # Each run is checked, as its settings decide what open_clip cannot do; equal complaints are reported once.

@@ -106,7 +106,8 @@ def code_changes(runs: Iterable[Run], results: Path, files: Mapping[str, Contain
     today = CodeToday()
     finished = 0
     differing: dict[str, tuple[str, ...]] = {}
-    unrecorded, mixed = [], []
+    unrecorded = []
+    mixed = []
     numbers: Counter[str] = Counter()
     by_words: dict[str, CodeIdentity] = {}
     for run in runs:

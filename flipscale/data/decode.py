@@ -50,7 +50,9 @@ def decode(files: Iterable[File], count: int, image_size: int, where: str) -> tu
             return reason_of(error)
         return None
 
-    good, bad, first = [], 0, ""
+    good = []
+    bad = 0
+    first = ""
     numbered = iter(enumerate(files))
     with ThreadPoolExecutor() as pool:  # Decoding releases the interpreter lock.
         while several := list(islice(numbered, 256)):
@@ -59,7 +61,8 @@ def decode(files: Iterable[File], count: int, image_size: int, where: str) -> tu
                 if reason is None:
                     good.append(number)
                 else:
-                    bad, first = bad + 1, first or f"{name} ({reason})"
+                    bad = bad + 1
+                    first = first or f"{name} ({reason})"
     if not good or bad > tolerated(count):
         raise DataError(
             f"{where}: {bad} of {count} images cannot be read, the first of them {first}; at most "

@@ -169,7 +169,8 @@ def _templates(purpose: str, indices: Integers) -> npt.NDArray[np.uint64]:
 def split(folder: Path, part: str) -> tuple[npt.NDArray[np.uint8], Integers]:
     """Grey images [n, 28, 28] and labels [n] of a split, "train" or "t10k"."""
     of_images, of_labels = files_of(folder, part)
-    images, labels = idx.array(of_images, IMAGES), idx.array(of_labels, LABELS)
+    images = idx.array(of_images, IMAGES)
+    labels = idx.array(of_labels, LABELS)
     if len(images) != len(labels):
         raise DataError(
             f"{folder}: the {part} split has {len(images)} images but {len(labels)} labels; "

@@ -83,7 +83,8 @@ def _images(path: str) -> list[Any]:
 
 def held_out(data: FolderSet, form: Form, scoring: Scoring) -> HeldOutItems:
     """A subset with even classes."""
-    where, scored = data.path, read_folder(data.path, scoring.images, form.image_size)
+    where = data.path
+    scored = read_folder(data.path, scoring.images, form.image_size)
     examples: Labelled | None = None
     if scoring.probe and data.train is not None:
         examples = read_folder(data.train, scoring.probe, form.image_size)

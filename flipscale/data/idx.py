@@ -35,7 +35,8 @@ from flipscale.settings.declarations import IdxSet, LabelledIdx
 MOST_IDX_BYTES = 2**32
 """The most bytes a file may declare: ImageNet in grey, at 56 pixels."""
 
-IMAGES, LABELS = 0x0803, 0x0801
+IMAGES = 0x0803
+LABELS = 0x0801
 
 
 def check(data: IdxSet | LabelledIdx, look: Look, probe: bool) -> None:
@@ -83,7 +84,8 @@ def _bytes(*files: str | None) -> list[Any]:
 
 def held_out(data: IdxSet, form: Form, scoring: Scoring) -> HeldOutItems:
     """A subset with even classes."""
-    classes, examples = tuple(data.classes), None
+    classes = tuple(data.classes)
+    examples = None
     scored = read(data.images, data.labels, classes, scoring.images, form.image_size)
     if scoring.probe and data.train_images is not None:
         examples = read(data.train_images, _train_labels(data), classes, scoring.probe, form.image_size)
@@ -102,7 +104,8 @@ def array(path: Path, magic: int) -> npt.NDArray[np.uint8]:
     """The array in a file, compressed or not, whichever is there: its name may end in .gz in either case."""
     path, head = _read(path, 64)
     shape = _shape(path, magic, head)
-    begins, declared = 4 + 4 * len(shape), math.prod(shape)
+    begins = 4 + 4 * len(shape)
+    declared = math.prod(shape)
     # A small .gz may unpack to any length: a byte more than was declared shows that it is wrong.
     _, data = _read(path, begins + declared + 1)
     if len(data) - begins != declared:
@@ -136,7 +139,8 @@ def _read(path: Path, most: int) -> tuple[Path, bytes]:
 
 
 def _shape(path: Path, magic: int, data: bytes) -> list[int]:
-    begins, axes = int.from_bytes(data[:4], "big"), magic & 0xFF
+    begins = int.from_bytes(data[:4], "big")
+    axes = magic & 0xFF
     if begins != magic:
         raise DataError(
             f"{path}: begins with {data[:4].hex() or 'nothing'}, an idx file of this kind with {magic:08x}; "
@@ -163,7 +167,8 @@ def read(images: str, labels: str, classes: tuple[str, ...], count: int, image_s
 
 def labelled(images: str, labels: str) -> tuple[npt.NDArray[np.uint8], Integers]:
     """All images [n, height, width] and their labels [n]."""
-    grey, numbers = array(located(images), IMAGES), array(located(labels), LABELS).astype(np.int64)
+    grey = array(located(images), IMAGES)
+    numbers = array(located(labels), LABELS).astype(np.int64)
     if len(grey) != len(numbers):
         raise DataError(
             f"{images}: has {len(grey)} images, but {labels} has {len(numbers)} labels; name two files of one set."

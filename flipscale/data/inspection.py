@@ -80,7 +80,8 @@ class Look:
 
     def _place(self) -> Place:
         """The line on which the study gives the setting the value that it has in the run."""
-        name, document = str(self.path[0]), self.study.document.data
+        name = str(self.path[0])
+        document = self.study.document.data
         for path, written in _axis_values(document, name):
             if plain(read(SETTINGS[name].type, written, (), lambda *_: None)) == plain(getattr(self.settings, name)):
                 return self.study.place(*path, *self.path[1:])

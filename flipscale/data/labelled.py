@@ -78,7 +78,8 @@ def numbered_classes(labels: Integers, where: str) -> tuple[str, ...]:
 
 def check_labels(labels: Sequence[int] | Integers, classes: int, where: str) -> None:
     """Raise DataError unless all labels have a class name."""
-    low, high = int(np.min(labels, initial=0)), int(np.max(labels, initial=0))
+    low = int(np.min(labels, initial=0))
+    high = int(np.max(labels, initial=0))
     if low < 0 or high >= classes:
         raise DataError(
             f"{where}: has a label {low if low < 0 else high}, but classes names {classes}, for the labels 0 to "
@@ -202,7 +203,9 @@ def images_in_memory(grey: npt.NDArray[np.uint8], labels: Integers, image_size: 
 
 def images_in_files(content: Callable[[int], Path | bytes], labels: Integers, image_size: int, where: str) -> Data:
     """Image files that are decoded as they are needed. The next readable one replaces one that cannot be decoded."""
-    size, bad, lock = len(labels), set[int](), threading.Lock()
+    size = len(labels)
+    bad = set[int]()
+    lock = threading.Lock()
 
     def note(number: int, reason: str) -> None:
         with lock:

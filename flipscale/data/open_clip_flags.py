@@ -94,7 +94,9 @@ class ProgramJob:
     def lr(self, step: int) -> float:
         """The learning rate of a step, from open_clip's own schedule: its log rounds to six decimals."""
         nothing = SimpleNamespace(param_groups=[])
-        peak, warmup, steps = self.settings.lr, self.warmup_steps, self.steps
+        peak = self.settings.lr
+        warmup = self.warmup_steps
+        steps = self.steps
         if self.schedule == "cosine":
             schedule = cosine_lr(nothing, peak, warmup, steps)
         elif self.schedule == "const":
@@ -247,7 +249,8 @@ def flags_as_markdown() -> str:
 
 def refuse(settings: Settings, resources: Resources, device: str) -> None:
     """Raise FlipscaleError with every setting that open_clip's program cannot express, and what would be right."""
-    processes, accumulate = resources.processes_on(gpu=device == "cuda"), resources.accumulate
+    processes = resources.processes_on(gpu=device == "cuda")
+    accumulate = resources.accumulate
     batch = settings.batch_size
     webdataset = isinstance(settings.data, WebDataset)
     shown = training_view(settings).shape.image.image_size
@@ -334,7 +337,8 @@ def settle(
     wished: Mapping[str, int],
 ) -> ProgramJob:
     """The training that comes nearest to the wishes and meets all other settings exactly."""
-    processes, accumulate = resources.processes_on(gpu=device == "cuda"), resources.accumulate
+    processes = resources.processes_on(gpu=device == "cuda")
+    accumulate = resources.accumulate
     epochs = epochs_of(settings, shards.pairs, wished.get("epochs"))
     steps_per_epoch = steps_of(settings) // epochs
     most = wished.get("workers", WORKERS if device == "cuda" else 0)
@@ -362,7 +366,8 @@ def epochs_of(settings: Settings, pairs: int, wished: int | None) -> int:
     An epoch of open_clip's program goes through the shards from the start, in an order of its own. One that is shorter
     than a pass therefore leaves pairs out, and the next may show the same pairs again.
     """
-    steps, cooldown = steps_of(settings), _cooldown_steps(settings)
+    steps = steps_of(settings)
+    cooldown = _cooldown_steps(settings)
     whole = math.gcd(steps, cooldown)
     possible = [steps // length for length in range(1, whole + 1) if whole % length == 0]
     samples = steps * settings.batch_size

@@ -41,7 +41,9 @@ SHAPE_TEMPLATES = ["a {}"]
 # three seeds, shows repeated data better than zero-shot does: 2.78 with 256 unique pairs, where zero-shot is .64.
 _RGB = np.array([[215, 45, 45], [45, 175, 60], [55, 80, 220], [215, 190, 40]], np.float32)
 _OBJECT_RADIUS = np.array([0.95, 0.62], np.float32)  # by size; the picture goes from -1 to 1, x to the right and y down
-_SPREAD, _PAIR_SPREAD = np.float32(0.06), np.float32(0.1)  # how far an object may be off
+# how far an object may be off
+_SPREAD = np.float32(0.06)
+_PAIR_SPREAD = np.float32(0.1)
 _PAIR_SCALE = np.float32(0.55)  # how much smaller the objects of a pair are
 _PAIR_STEP = np.array(
     [[-0.5, 0], [0.5, 0], [0, -0.5], [0, 0.5]], np.float32
@@ -73,7 +75,8 @@ def _triangle(x: Floats32, y: Floats32) -> Floats32:
 
 
 def _cross(x: Floats32, y: Floats32) -> Floats32:
-    x, y = np.abs(x), np.abs(y)
+    x = np.abs(x)
+    y = np.abs(y)
     return np.maximum(np.minimum(x, y) - 0.28, np.maximum(x, y) - 0.92)
 
 
@@ -102,7 +105,8 @@ def _heart(x: Floats32, y: Floats32) -> Floats32:
 
 
 def _bowtie(x: Floats32, y: Floats32) -> Floats32:
-    x, y = np.abs(x), np.abs(y)
+    x = np.abs(x)
+    y = np.abs(y)
     distance: Floats32 = np.maximum(0.76 * (y - 0.85 * x) - 0.06, x - 0.82)
     return distance
 
@@ -140,8 +144,10 @@ def content(data: Shapes, probe: bool) -> Any:
 
 def training(data: Shapes, form: Form, *, data_size: int | None, samples: int, before: int, crop: float | None) -> Data:
     """The pairs 0 .. size - 1. Runs before have seen the first `first` of them, which do not come again."""
-    size, first = data_size or before + samples, 0 if data_size else before
-    stream, pairs = randomness.key("shapes", data.seed, "train"), data.pairs
+    size = data_size or before + samples
+    first = 0 if data_size else before
+    stream = randomness.key("shapes", data.seed, "train")
+    pairs = data.pairs
     captions = _Captions(form.text_length, form.tokenize)
 
     def batch(indices: Integers, views: Views | None = None) -> tuple[Images, Integers]:
@@ -162,8 +168,12 @@ def held_out(data: Shapes, form: Form, scoring: Scoring) -> HeldOutItems:
 
     What the linear probe learns from is in no training set.
     """
-    seed, pairs, images, image_size = data.seed, data.pairs, scoring.images, form.image_size
-    stream, numbers = randomness.key("shapes", seed, "held out"), np.arange(images, dtype=np.int64)
+    seed = data.seed
+    pairs = data.pairs
+    images = scoring.images
+    image_size = form.image_size
+    stream = randomness.key("shapes", seed, "held out")
+    numbers = np.arange(images, dtype=np.int64)
     if pairs:
         # A scene can be described from either side: left of = right of with the objects exchanged.
         scenes = _scenes(stream, np.arange(4 * images, dtype=np.int64), 1.0)
@@ -360,13 +370,16 @@ def _cover(scenes: _Scenes, which: int, rows: Integers, image_size: int) -> Floa
     """How much of each pixel the object covers, 0 to 1: [rows, 1, image_size**2]."""
     shape = scenes.shape[which, rows]
     sort = np.argsort(shape, kind="stable")
-    rows, shape = rows[sort], shape[sort]
+    rows = rows[sort]
+    shape = shape[sort]
     along = (2 * np.arange(image_size, dtype=np.float32) + 1) / np.float32(image_size) - 1
-    radius, turn = scenes.radius[which, rows, None], scenes.turn[which, rows, None]
+    radius = scenes.radius[which, rows, None]
+    turn = scenes.turn[which, rows, None]
     # The rotation from the half angle's tangent: exact arithmetic, where sin and cos differ between platforms.
     cos = (1 - turn * turn) / (1 + turn * turn) / radius
     sin = 2 * turn / (1 + turn * turn) / radius
-    right, down = along - scenes.x[which, rows, None], along - scenes.y[which, rows, None]
+    right = along - scenes.x[which, rows, None]
+    down = along - scenes.y[which, rows, None]
     x = ((cos * right)[:, None, :] + (sin * down)[:, :, None]).reshape(len(rows), image_size**2)
     y = ((cos * down)[:, :, None] - (sin * right)[:, None, :]).reshape(len(rows), image_size**2)
     distance = np.empty_like(x)

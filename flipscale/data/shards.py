@@ -458,13 +458,14 @@ def read(file: IO[bytes], place: Integers) -> tuple[Image.Image, str]:
     start = min(image, caption)
     together = max(image + size, caption + length) - start
     try:
-        if (
-            together <= size + length + _NEAR
-        ):  # Files of a sample lie in a row, and one read costs a file server less than two.
+        # Files of a sample lie in a row, and one read costs a file server less than two.
+        if together <= size + length + _NEAR:
             content = os.pread(file.fileno(), together, start)
-            pixels, words = content[image - start :][:size], content[caption - start :][:length]
+            pixels = content[image - start :][:size]
+            words = content[caption - start :][:length]
         else:
-            pixels, words = os.pread(file.fileno(), size, image), os.pread(file.fileno(), length, caption)
+            pixels = os.pread(file.fileno(), size, image)
+            words = os.pread(file.fileno(), length, caption)
         text = caption_of(words, bool(is_json))
         if text is None:
             raise Unreadable("it has no caption")

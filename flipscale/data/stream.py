@@ -49,9 +49,12 @@ class Stream:
     ):
         """counts: how many pairs each shard holds."""
         self.size = size
-        self._library, self._shards, self._counts = library, shards, counts
+        self._library = library
+        self._shards = shards
+        self._counts = counts
         self._ends = np.cumsum(np.array(counts, np.int64))
-        self._image_size, self._tokenize = form.view_size, form.tokenize
+        self._image_size = form.view_size
+        self._tokenize = form.tokenize
         self._shuffle = Shuffle(taken(counts, size))
         self._asked: tuple[int, int, int] | None = None
         self.flaws: dict[int, str] = {}

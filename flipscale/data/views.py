@@ -51,14 +51,17 @@ class Views:
         for area, ratio, left, top in self._chances[row, 1:].reshape(_TRIES, 4).tolist():
             pixels = width * height * (self.crop + area * (1 - self.crop))
             aspect = math.exp(ratios[0] + ratio * (ratios[1] - ratios[0]))
-            w, h = round(math.sqrt(pixels * aspect)), round(math.sqrt(pixels / aspect))
+            w = round(math.sqrt(pixels * aspect))
+            h = round(math.sqrt(pixels / aspect))
             if 0 < w <= width and 0 < h <= height:
-                x, y = int(left * (width - w + 1)), int(top * (height - h + 1))
+                x = int(left * (width - w + 1))
+                y = int(top * (height - h + 1))
                 return x, y, x + w, y + h
         # The image is too long for any crop that was drawn: its middle, at the nearest ratio.
         w = min(width, round(height * RATIO[1]))
         h = min(height, round(width / RATIO[0]))
-        x, y = (width - w) // 2, (height - h) // 2
+        x = (width - w) // 2
+        y = (height - h) // 2
         return x, y, x + w, y + h
 
     def flipped(self, row: int) -> bool:
@@ -85,7 +88,8 @@ def views(settings: Settings, first: int, count: int) -> Views | None:
 def middle(width: int, height: int) -> Box:
     """The middle square, as CLIP evaluates."""
     side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
+    left = (width - side) // 2
+    top = (height - side) // 2
     return left, top, left + side, top + side
 
 

@@ -174,7 +174,8 @@ def content(data: WebDataset | ShardSet | LabelledShards, probe: bool) -> Any:
 
 def held_out(data: WebDataset | ShardSet, form: Form, scoring: Scoring) -> HeldOutItems | None:
     """The first pairs or captioned images, or a subset of labelled ones with even classes."""
-    urls, images = data.urls, scoring.images
+    urls = data.urls
+    images = scoring.images
     if isinstance(data, WebDataset):
         return None if scoring.trained_on else paired_items(*_first_pairs(data, form, images), urls)
     known = urls, _versions(urls), images, form.image_size, form.cache
@@ -197,7 +198,8 @@ def training(
     data: WebDataset, form: Form, *, data_size: int | None, samples: int, before: int, crop: float | None
 ) -> Data:
     """The first `data_size` pairs in the order of the shards, or all."""
-    urls, decode = data.urls, data.decode
+    urls = data.urls
+    decode = data.decode
     if decode == "once" and crop is not None:
         raise DataError(
             f"{urls}: decode: once keeps only middle squares, and crop: {crop} takes parts of the whole image; "
@@ -248,7 +250,8 @@ def _first_pairs(data: WebDataset, form: Form, images: int) -> tuple[Images, Int
 
 def _open(data: WebDataset, wanted: int | None, cache: Path) -> tuple[Library, list[ShardSource], list[int]]:
     """The shards, and how many pairs each of the first holds, as far as `wanted` pairs take."""
-    library, shards = Library(cache), sources(data.urls)
+    library = Library(cache)
+    shards = sources(data.urls)
     counts = library.counts(shards, wanted, declared_counts(shards, data.sizes))
     if not sum(counts):
         raise DataError(f"{data.urls}: its {len(shards)} shards hold no pair of an image and a caption.")
@@ -301,7 +304,8 @@ class _Decoded:
         images = np.empty((len(indices), *self._shards[0].images.shape[1:]), np.uint8)
         tokens = np.empty((len(indices), self._shards[0].tokens.shape[1]), np.int64)
         for number in np.unique(which):
-            shard, rows = self._shards[number], which == number
+            shard = self._shards[number]
+            rows = which == number
             within = indices[rows] - self._starts[number]
             images[rows], tokens[rows] = shard.images[within], shard.tokens[within]
         return view_stored(images, self._view_size, views), tokens
@@ -309,7 +313,8 @@ class _Decoded:
 
 def _instead(bad: list[int], size: int) -> dict[int, int]:
     """The replacement of each unreadable pair: the next readable one, and after the last pair the first."""
-    unreadable, instead = set(bad), {}
+    unreadable = set(bad)
+    instead = {}
     for number in bad:
         other = number
         while other in unreadable:
@@ -347,7 +352,8 @@ def _labelled(
     wanted = set(chosen.tolist())
     files = ((where, _image(sample)) for n, (where, sample) in enumerate(_samples(urls, cache)) if n in wanted)
     images, good = decode(files, len(chosen), image_size, urls)
-    kept, shown = chosen[good], None
+    kept = chosen[good]
+    shown = None
     if several:
         shown = np.zeros((len(kept), len(classes)), np.bool_)
         for row, number in zip(shown, kept.tolist(), strict=True):
@@ -409,7 +415,8 @@ def _image(sample: Sample) -> bytes | None:
 
 def _images(urls: str, cache: Path) -> tuple[Callable[[int], bytes], Integers]:
     """What reads an image file of tar shards by its number, and all labels. Headers and labels are read once, here."""
-    shards, library = sources(urls), Library(cache)
+    shards = sources(urls)
+    library = Library(cache)
 
     def index(shard: ShardSource) -> Integers:
         show_life()
@@ -418,7 +425,8 @@ def _images(urls: str, cache: Path) -> tuple[Callable[[int], bytes], Integers]:
 
     with ThreadPoolExecutor(FETCHERS) as pool:
         indices = list(pool.map(index, shards))
-    ends, places = np.cumsum([len(of_shard) for of_shard in indices]), np.concatenate(indices)
+    ends = np.cumsum([len(of_shard) for of_shard in indices])
+    places = np.concatenate(indices)
     if not len(places):
         raise DataError(f"{urls}: its {len(shards)} shards hold no image; name shards that have some.")
 

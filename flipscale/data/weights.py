@@ -22,7 +22,8 @@ def check_weights(start: str, model: str, parameters: int) -> bool:
         if importlib.util.find_spec("open_clip"):
             pretrained_config(start, model)
         return False
-    wrong, size = _flaw(path), path.stat().st_size
+    wrong = _flaw(path)
+    size = path.stat().st_size
     if wrong:
         raise FlipscaleError(
             f"{path}: is not a checkpoint of open_clip ({wrong}); give a file of weights that "

@@ -131,7 +131,8 @@ class TunedArm:
     @cached_property
     def guesses(self) -> bool:
         """Whether neither the best value nor the mean of all runs is better than guessing."""
-        chance, sign = self.chance, 1 if self._lower else -1
+        chance = self.chance
+        sign = 1 if self._lower else -1
         if chance is None:
             return False
         ahead = [sign * (chance - score) for each in self.tried for score in each.scores]
@@ -175,7 +176,9 @@ class TunedArm:
     @property
     def refusal(self) -> str:
         """Why no value is the best, and what would show one; '' where one is."""
-        best, losses, beyond = self.best, self.losses, self.beyond
+        best = self.best
+        losses = self.losses
+        beyond = self.beyond
         values = [f"{each.value:g}" for each in self.tried]
         more = ", ".join(f"{each:g}" for each in sorted({*(each.value for each in self.tried), beyond or 0}))
         over = f"over: {{{self.rule.over}: {f'[{more}]' if self.rule.rule is None else repr(f'x[{more}]')}}}"
@@ -201,7 +204,9 @@ class TunedArm:
         """The best value; None where runs have not ended, or it is refused."""
         if self.due or self.refusal:
             return None
-        values, losses, best = [each.value for each in self.tried], self.losses, self.best
+        values = [each.value for each in self.tried]
+        losses = self.losses
+        best = self.best
         if self.rule.pick == "grid":
             close = self.rule.tie / 100 * (1 if is_fraction(self.rule.by) else abs(losses[best]))
             return next(value for value, loss in zip(values, losses, strict=True) if loss <= losses[best] + close)
@@ -217,8 +222,10 @@ class TunedArm:
 def vertex(values: Sequence[float], losses: Sequence[float]) -> float:
     """The value at the vertex of the parabola through three points over log2 of the value, to three digits; the middle
     one where a neighbour diverged or all three are level."""
-    (x0, x1, x2), (y0, y1, y2) = map(math.log2, values), losses
-    left, right = (y1 - y0) / (x1 - x0), (y2 - y1) / (x2 - x1)
+    x0, x1, x2 = map(math.log2, values)
+    y0, y1, y2 = losses
+    left = (y1 - y0) / (x1 - x0)
+    right = (y2 - y1) / (x2 - x1)
     if not math.isfinite(left) or not math.isfinite(right) or right <= left:
         return values[1]
     at = (x0 + x1) / 2 - left * (x2 - x0) / (2 * (right - left))
@@ -283,7 +290,8 @@ class SweepOutcome:
     @property
     def words(self) -> str:
         """How the settings were chosen, in a sentence."""
-        over, by = self.sweep.over, score_label(self.sweep.by).removesuffix(" (lower is better)")
+        over = self.sweep.over
+        by = score_label(self.sweep.by).removesuffix(" (lower is better)")
         unit = "" if self.sweep.rule is None else " times the study's rule"
         values = {arm.words: f"{value:.3g}" for arm in self.arms if (value := arm.chosen) is not None}
         if len(values) > NAMED_ARMS:
@@ -302,13 +310,16 @@ class SweepOutcome:
 
 def sweep_parts(choice: SweepOutcome) -> list[Part]:
     """Each arm's scores and the value that they chose; then what the best of fewer values would have been."""
-    over, fraction = choice.sweep.over, is_fraction(choice.sweep.by)
+    over = choice.sweep.over
+    fraction = is_fraction(choice.sweep.by)
     values = sorted({each.value for arm in choice.arms for each in arm.tried})
     head = ("", *(f"{over} {'x' if choice.sweep.rule else ''}{value:g}" for value in values), "chosen")
-    rows, expected = [], []
+    rows = []
+    expected = []
     most = max(len(arm.expected_best) for arm in choice.arms)
     for arm in choice.arms:
-        name, best = arm.words or "all runs", [score_value(score, fraction) for score in arm.expected_best]
+        name = arm.words or "all runs"
+        best = [score_value(score, fraction) for score in arm.expected_best]
         scores = {
             each.value: "diverged" if each.mean is None else score_value(each.mean, fraction)
             for each in arm.tried

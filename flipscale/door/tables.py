@@ -100,7 +100,8 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
         raise ResultsError(f"{path}: there is no such file. Make it with `flipscale collect`.") from error
     except DamagedFile as error:
         raise ResultsError(f"{error} {MAKE_AGAIN}") from error
-    rows, whole = [], 0
+    rows = []
+    whole = 0
     try:
         if match := _CONTROL.search(text):
             whole = text.count("\n", 0, match.start())
@@ -131,13 +132,18 @@ def _parsed(path: Path, lines: Sequence[int], texts: Sequence[str], name: str, k
     if kind == "str":
         return pd.Series([text or None for text in texts], dtype="str")
     # Python's own int and float: pandas reads integers above 2**53 and last digits of floats inexactly by default.
-    least, most, due = -MOST_NUMBER, MOST_NUMBER, "a number"
+    least = -MOST_NUMBER
+    most = MOST_NUMBER
+    due = "a number"
     if kind == "int":
         due = "a whole number"
     elif name in _AMOUNTS:
-        least, due = 0, "a number from 0"
+        least = 0
+        due = "a number from 0"
     elif is_own_score(name) and is_fraction(name):
-        least, most, due = -1e-9, 1 + 1e-9, "a fraction from 0 to 1"
+        least = -1e-9
+        most = 1 + 1e-9
+        due = "a fraction from 0 to 1"
     values: list[int | float | None] = []
     for line, text in zip(lines, texts, strict=True):
         try:

@@ -103,7 +103,8 @@ class Attendant:
         self.claims = Claims(self.folders, attempt, clock_ahead(breaker.folder))
         self.workers = workers
         self.breaker = breaker
-        self.node_failed, self.stalled = node_failed, stalled
+        self.node_failed = node_failed
+        self.stalled = stalled
         self.is_away = False
         """Whether the remaining runs have to go to another node."""
         self._stays = not elsewhere
@@ -141,7 +142,8 @@ class Attendant:
 
     def stay(self) -> None:
         """Continue here after all: the remaining runs can be done nowhere else."""
-        self._stays, self.is_away = True, False
+        self._stays = True
+        self.is_away = False
         self.workers.stopping_since = None
 
     def give_up(self, reason: str) -> None:
@@ -256,9 +258,11 @@ class Attendant:
             before = run.holder() or run.last_holder()
             if not before or not self.claims.is_of_an_earlier_one(before) or self._is_noted(run, before):
                 continue
-            kind, what = FailureKind.PREEMPTED, "the job was removed from its node without warning"
+            kind = FailureKind.PREEMPTED
+            what = "the job was removed from its node without warning"
             if self.node_failed(before.node):
-                kind, what = FailureKind.NODE, f"the node {before.node} was lost"
+                kind = FailureKind.NODE
+                what = f"the node {before.node} was lost"
             at = replace(self.attempt, number=before.attempt, node=before.node)
             self.answer(run, kind, f"In attempt {before.attempt + 1} {what}.", at=at)
 

@@ -29,7 +29,9 @@ class Breaker:
         self, folder: Path, runs: Callable[[], Iterable[RunFolder]], *, stop: Callable[[], None] = lambda: None
     ):
         """runs: all runs of the submission. stop: calls off what has not begun."""
-        self.folder, self.runs, self.stop = folder, runs, stop
+        self.folder = folder
+        self.runs = runs
+        self.stop = stop
 
     def look(self, last: RunFolder) -> None:
         """Stop the submission if enough of its runs have failed instantly, `last` among them."""

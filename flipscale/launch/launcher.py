@@ -178,7 +178,8 @@ def by_resources(request: Request) -> str:
 
 def needs_of(request: Request, site: Site) -> tuple[Resources, int]:
     """What a run's processes get between them, and the cores of each: one has all where it starts the others itself."""
-    resources, cores = request.resources, int(site["cpus_per_process"])
+    resources = request.resources
+    cores = int(site["cpus_per_process"])
     if not request.asked.starts_its_processes:
         return resources, cores
     return replace(resources, processes=1), cores * resources.devices

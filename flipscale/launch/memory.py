@@ -47,8 +47,10 @@ def host_memory(request: Request, processes: int = 1) -> int | None:
     cost = request.asked.cost
     if cost is None or not cost.memory_bytes or request.asked.settled.trainer.kind == "command":
         return None
-    settings, gpus = stage(request.asked.settled), request.resources.gpus
-    on_gpu, on_cpu = PROGRAM_WITH_CUDA + 16 * cost.params, PROGRAM + int(HEADROOM * cost.memory_bytes)
+    settings = stage(request.asked.settled)
+    gpus = request.resources.gpus
+    on_gpu = PROGRAM_WITH_CUDA + 16 * cost.params
+    on_cpu = PROGRAM + int(HEADROOM * cost.memory_bytes)
     training = on_gpu if gpus else on_cpu
     loaders = request.resources.loaders
     if isinstance(settings.data, WebDataset) and settings.data.decode != "once":

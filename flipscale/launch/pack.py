@@ -48,7 +48,8 @@ def shared_tasks(
 
     def has_room(task: Sequence[Request], line: Sequence[Request]) -> bool:
         """A task that runs one after another is full when the time is; one that only shares, when each lane has one."""
-        at_once, runs = lanes(line), [*task, *line]
+        at_once = lanes(line)
+        runs = [*task, *line]
         return len(runs) <= at_once if limit is None else seconds_of(runs) <= limit * at_once
 
     scored = _filled(

@@ -147,7 +147,8 @@ def answer_failure(
 
     at: the attempt that failed, if known. took: seconds from its start to the failure, if known.
     """
-    asked, earlier = run.asked() or RunRequest(run.id, {}), run.failures()
+    asked = run.asked() or RunRequest(run.id, {})
+    earlier = run.failures()
     samples_seen = run.reached().progress
     from_start = not has_checkpoint(run, asked)
     decision = decide(kind, earlier, asked, samples_seen, elsewhere=elsewhere, from_start=from_start)
@@ -193,7 +194,8 @@ def _since_progress(samples: Sequence[int]) -> int:
 def _is_stuck(samples: Sequence[int]) -> bool:
     """Whether the last attempts came no further than those before. How far an attempt is when it is cut off varies a
     little, even for a run without a checkpoint, which starts from scratch each time."""
-    last, before = samples[-STUCK + 1 :], samples[: -STUCK + 1]
+    last = samples[-STUCK + 1 :]
+    before = samples[: -STUCK + 1]
     return bool(before) and max(last) <= max(before)
 
 

@@ -160,7 +160,8 @@ class StudyProgress:
 
 def run_progress(run: Run, results: Path, look: RunState) -> RunProgress:
     """How far the run is, by the end of its metrics.jsonl. look: its state, as `StateReader` has read it."""
-    folder, is_running = run_folder(results, run.id), look.state is State.RUNNING
+    folder = run_folder(results, run.id)
+    is_running = look.state is State.RUNNING
     silent = silence(folder) if is_running else None
     error = folder.error() if look.state is State.FAILED else None
     quiet = silent.says if silent and silent.is_quiet else ""

@@ -190,9 +190,11 @@ def screenful(
 
 
 def _pace(progress: StudyProgress, unit: str) -> str:
-    speed, source = progress.samples_per_second, "a probe" if progress.is_timed else "the cost model"
+    speed = progress.samples_per_second
+    source = "a probe" if progress.is_timed else "the cost model"
     name, factor = hours_or_seconds(progress.hours)
-    spent, total = hours(progress.hours_done * factor), hours(progress.hours * factor)
+    spent = hours(progress.hours_done * factor)
+    total = hours(progress.hours * factor)
     said = [
         f"{progress.done:.0%} of the FLOPs",
         f"{speed:,.0f} samples/s" if speed else "",
@@ -244,7 +246,8 @@ def _score(run: RunProgress, score: str | None) -> str:
 def _line(text: str, style: str = "") -> Text:
     """A text that is cut off at the end of its line."""
     line = _text(text, style)
-    line.no_wrap, line.overflow = True, "ellipsis"
+    line.no_wrap = True
+    line.overflow = "ellipsis"
     return line
 
 

@@ -175,7 +175,8 @@ def preview(
     sorted_runs = _sort(runs, results, redo, to_score)
     requests = []
     for run in sorted_runs.to_do:
-        folder, asked = run_folder(results, run.id), RunRequest.of(run)
+        folder = run_folder(results, run.id)
+        asked = RunRequest.of(run)
         asked = replace(asked, resources=resources_after(asked, folder.failures()))
         requests.append(Request(folder, asked, run.id in sorted_runs.trained))
     left_out = "".join(f"# left out: {run_id}: {why}\n" for run_id, why in sorted_runs.left_out.items())
@@ -317,7 +318,8 @@ def held_back(runs: Sequence[Run], results: Path) -> tuple[list[str], str]:
     if not lacking:
         return [], ""
     held, parents = (list(dict.fromkeys(names)) for names in zip(*lacking, strict=True))
-    file, folder = next(iter(lacking.values())), run_folder(results, parents[0]).path
+    file = next(iter(lacking.values()))
+    folder = run_folder(results, parents[0]).path
     what, why = ("weights", "keep_weights") if file == WEIGHTS_FILE else ("last states", "gc")
     them, its = ("it", f"its {file} into {folder}") if len(parents) == 1 else ("them", f"each {file} into its folder")
     others = f" and {count(len(parents) - 1, 'other run')}" if parents[1:] else ""
@@ -329,7 +331,8 @@ def held_back(runs: Sequence[Run], results: Path) -> tuple[list[str], str]:
 
 def _asked_again(run: Run, results: Path, probe: Probe | None) -> Request:
     """The run, asked for in its folder. Its last failure goes to its failures, and a change of resources stays."""
-    folder, asked = run_folder(results, run.id), RunRequest.of(run)
+    folder = run_folder(results, run.id)
+    asked = RunRequest.of(run)
     error = folder.error()
     if error is not None and not error.noted:
         answer_failure(folder, error.kind, error.reason, took=error.seconds)
@@ -344,7 +347,8 @@ def _asked_again(run: Run, results: Path, probe: Probe | None) -> Request:
 
 def _to_be_scored(run: Run, results: Path, seconds: float | None) -> Request:
     """A trained run, asked for scores in its folder, which take these seconds, if known."""
-    folder, asked = run_folder(results, run.id), RunRequest.of(run)
+    folder = run_folder(results, run.id)
+    asked = RunRequest.of(run)
     folder.clear_orders()
     ask_for_scores(folder, run.settings.evaluation, run.resources)
     return Request(folder, replace(asked, seconds=math.inf if seconds is None else seconds), True)

@@ -53,7 +53,8 @@ def _sender(submission: Submission, results: Path, launcher: Launcher | None) ->
 
     Raises NoPlace where no run is active and there is still no place: other jobs of the user hold all of them.
     """
-    unsent, before = submission.unsent, -1
+    unsent = submission.unsent
+    before = -1
 
     def send(progress: StudyProgress) -> bool:
         nonlocal unsent, before
@@ -76,7 +77,8 @@ class _Watched:
     """A study that is watched."""
 
     def __init__(self, runs: Sequence[Run], results: Path):
-        self.runs, self.results = runs, results
+        self.runs = runs
+        self.results = results
         self.flops = {run.id: run.cost.train_flops or 1 for run in runs}  # 1: a checkpoint is only scored.
         self.hours = {run.id: run.cost.gpu_hours for run in runs}
         self.is_timed = all(run.timed for run in runs)

@@ -61,17 +61,22 @@ def choose(
     costs: of each run. A run is paid once, whichever candidates it is part of. budget: the most that
     all of them may cost together.
     """
-    now, chosen = list(quantities), list[Candidate]()
-    left, paid, open_ = budget, set[str](), dict(enumerate(candidates))
+    now = list(quantities)
+    chosen = list[Candidate]()
+    left = budget
+    paid = set[str]()
+    open_ = dict(enumerate(candidates))
     while True:
-        best, best_score = None, 0.0
+        best = None
+        best_score = 0.0
         for place, candidate in open_.items():
             price = sum(costs[run] for run in candidate.runs if run not in paid)
             quantity = now[candidate.quantity]
             gain = 1 - quantity.after(candidate.gradient, candidate.variance).variance / quantity.variance
             score = gain / max(price, 1e-9) ** COST_POWER
             if price <= left and gain > LEAST_GAIN and score > best_score * (1 + 1e-9):
-                best, best_score = place, score
+                best = place
+                best_score = score
         if best is None:
             return chosen, now
         candidate = open_.pop(best)

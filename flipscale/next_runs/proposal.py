@@ -131,7 +131,8 @@ def further_values(study: Study, more: Mapping[str, Sequence[object]]) -> dict[s
             raise PlanError(f"--add {name}: {study.name} has no such axis; it varies {names}.")
         read[name] = [setting_read(name, value, study.record) for value in values]
         for value in read[name]:
-            only, complaints = Axis(name, (value,)), Complaints()
+            only = Axis(name, (value,))
+            complaints = Complaints()
             grids = {g: tuple(only if axis.name == name else axis for axis in axes) for g, axes in with_it.items()}
             if not cells(replace(study, grids=grids), complaints):
                 what = "; ".join(what for _, what in complaints.found)
@@ -172,7 +173,8 @@ def _of_contrast(place: int, asked: Question, possible: Plan, finished: Mapping[
 def _of_law(place: int, asked: Question, runs: Mapping[str, Run], finished: Mapping[str, Settings]) -> list[Candidate]:
     """A run of the law's group, at any size and length that its variables cover."""
     assert asked.fit is not None
-    fit, candidates = asked.fit, []
+    fit = asked.fit
+    candidates = []
     fitted = {finished[run].seed for run in fit.used if run in finished}
     further = sorted({run.settings.seed for run in runs.values()} - fitted)
     seeds = [*sorted(fitted), *further[:FURTHER_SEEDS]]
@@ -298,7 +300,8 @@ def _run_words(step: ChosenRuns, study: Study) -> str:
     seeds = f"seed{'s' if len(step.seeds) > 1 else ''} {listed}"
     if step.asked.contrast is not None:
         return f"{seeds} of {count(len({_seedless(run.settings) for run in step.runs}), 'cell')}"
-    settings, base = step.runs[0].settings, study.base
+    settings = step.runs[0].settings
+    base = study.base
     named = [
         axis.name
         for axis in study.axes
@@ -360,7 +363,8 @@ def variables_of_run(run: Run, runs: Mapping[str, Run]) -> dict[str, float]:
 
     runs: by id, its parents among them.
     """
-    line, seen = [run], 0
+    line = [run]
+    seen = 0
     while line:
         seen += line[-1].whole_cost.samples_seen
         line.extend(runs[parent] for parent in line.pop().parents)

@@ -81,7 +81,8 @@ class SeedContrast:
 
 def claim_of(judged: JudgedClaim, claims: StudyClaims) -> Question:
     """A claim of the study. ResultsError where its runs gave no interval."""
-    name, estimate = judged.claim.name, judged.difference
+    name = judged.claim.name
+    estimate = judged.difference
     if estimate is None:
         raise ResultsError(f"The claim {name!r} is {judged.verdict}: {judged.why}.")
     moments = claims.noise.moments.get(name)
@@ -114,9 +115,11 @@ def _contrast(
     value, low, high = (math.log(end) if estimate.ratio else end for end in (estimate.mean, *ends))
     if moments is None:  # A reading off curves, whose own interval is one of 95 % of its draws.
         own_low, own_high = (math.log(end) if estimate.ratio else end for end in estimate.interval)
-        error, prior_df = (own_high - own_low) / 2 / NORMAL, MANY
+        error = (own_high - own_low) / 2 / NORMAL
+        prior_df = MANY
     else:
-        error, prior_df = moments.error, moments.df - (estimate.n - 1)
+        error = moments.error
+        prior_df = moments.df - (estimate.n - 1)
 
     def words(number: float) -> str:
         return f"{math.exp(number):.3g}x" if estimate.ratio else f"{number:+.2f}"
@@ -133,7 +136,8 @@ def law_covariance(fit: Fit) -> Array:
     Where lengths share trunks each seed has a law of its own about the mean of all. What it differs by follows the
     parameters: of the seeds that were fitted, then of FURTHER_SEEDS more. Raises ResultsError with too few seeds.
     """
-    rows, jacobian = fit.rows, fit.law.evaluate(fit.solution.theta, fit.rows.x)[1]
+    rows = fit.rows
+    jacobian = fit.law.evaluate(fit.solution.theta, fit.rows.x)[1]
     low, high = fit.law.bounds(rows.x, rows.z)
     prior = np.diag(PRIOR_WIDTHS**2 / (high - low) ** 2)
     mean = np.asarray(np.linalg.inv(jacobian.T @ jacobian / fit.spread**2 + prior), dtype=np.float64)
@@ -161,7 +165,9 @@ def share_left(question: Question, after: Quantity, x: Array) -> float:
     fit = question.fit
     if fit is None or fit.stretch is None or fit.whole_seeds:
         return math.sqrt(after.variance / question.quantity.variance)
-    rows, theta, law = fit.rows, fit.solution.theta, fit.law
+    rows = fit.rows
+    theta = fit.solution.theta
+    law = fit.law
     z = rows.z if fit.seeds is None else rows.z - fit.seeds.offsets
     residuals = z - law.evaluate(theta, rows.x)[0]
     repeated = []

@@ -53,7 +53,8 @@ def parent_of(settings: Settings) -> Settings | None:
     if not before:
         return None
     # The mean of the last weights is the whole run's.
-    reached, parent = sum(each.samples for each in before), replace(settings, stages=before, average=0.0)
+    reached = sum(each.samples for each in before)
+    parent = replace(settings, stages=before, average=0.0)
     staged = stage(parent)
     if last.restart:
         parent = replace(parent, samples=reached)
@@ -139,7 +140,8 @@ def stage(settings: Settings) -> Settings:
     if settings.stages is None and settings.tuning is None:
         return settings
     stages = stages_of(settings)
-    last, opening = stages[-1], stages[_opening(stages)]
+    last = stages[-1]
+    opening = stages[_opening(stages)]
     lasting = ("lr", "warmup", "schedule") if opening.restart else ("warmup", "schedule")
     given = {name: value for name, value in opening.changes.items() if name in lasting} | last.changes
     staged = replace(settings, **given, samples=last.samples, stages=None)
@@ -168,7 +170,8 @@ def _fine_tuning_stage(settings: Settings, fine_tuning: FineTuning) -> Settings:
     flipscale trains it whatever trained that run, on a cosine, unmasked. FLIP's base learning rate and warm-up (arXiv
     2212.00794, table 12) are the defaults: 5e-5 at a batch of 256, and 5 of 50 epochs.
     """
-    before, batch = stage(replace(settings, fine_tuning=None)), fine_tuning.batch_size
+    before = stage(replace(settings, fine_tuning=None))
+    batch = fine_tuning.batch_size
     return replace(
         before,
         fine_tuning=fine_tuning,
@@ -272,7 +275,8 @@ def dataset_name(data: DataSet | EvaluationSet) -> str:
 
 def differences(first: Settings, second: Settings) -> dict[str, tuple[Any, Any]]:
     """The settings, with both values, in which two runs' identities differ."""
-    first_identity, second_identity = identity(first), identity(second)
+    first_identity = identity(first)
+    second_identity = identity(second)
     return {
         name: (plain(getattr(first, name, None)), plain(getattr(second, name, None)))
         for name in {**vars(first), **vars(second)}
@@ -468,13 +472,15 @@ def scored_sets(settings: Settings) -> dict[str, DataSet | EvaluationSet]:
 
 def evaluation_identity(settings: Settings) -> JsonObject:
     """An evaluation without defaults; the end of the schedule is always evaluated, stated or not."""
-    evaluation, data = settings.evaluation, settings.data
+    evaluation = settings.evaluation
+    data = settings.data
     options = _options(evaluation)
     if options.pop("at", None) and (at := sorted({*evaluation.at, 1.0})) != [1.0]:
         options["at"] = at
     options.pop("scores", None)  # Their names say nothing of how they are measured.
     options.pop("means", None)  # They are computed from the sets' scores whenever runs are collected.
-    by_default, scored = replace(evaluation, images=None), [evaluation.data or data, *evaluation.sets.values()]
+    by_default = replace(evaluation, images=None)
+    scored = [evaluation.data or data, *evaluation.sets.values()]
     if all(images_scored(by_default, each) == images_scored(evaluation, each) for each in scored):
         options.pop("images", None)
     if evaluation.data is not None:

@@ -264,7 +264,8 @@ class Plan:
             endless = {settings.samples for settings in constant if is_endless(settings)}
             why = "Lengths share no trunk: images that are drawn differ from length to length; write a data_size."
             return why if len(endless) > 1 else ""
-        others, number = len(shared.keys() - by_id.keys()), sum(shared.values())
+        others = len(shared.keys() - by_id.keys())
+        number = sum(shared.values())
         of_others = f" ({others} of other studies)" if others else ""
         said = f"{count(len(shared), 'trunk')}{of_others}, {number:,} {'branch' if number == 1 else 'branches'}"
         said += f": {percent(1 - self.total.train_flops / alone, 2)} saved"
@@ -292,7 +293,8 @@ class Plan:
             raise PlanError(problem)
 
     def _over_budget(self) -> list[str]:
-        total, money = self.total, self.money
+        total = self.total
+        money = self.money
         limits = {
             "gpu_hours": (total.gpu_hours, f"take {total.hours} gpu_hours"),
             "train_flops": (total.train_flops, f"take {_amount(total.train_flops)} train_flops"),
@@ -308,7 +310,8 @@ class Plan:
 
     def _unsure_of_budget(self) -> list[str]:
         """Limits that a prediction stays within but its range exceeds, and a price that cannot be checked."""
-        money, budget = self.money, self.budget
+        money = self.money
+        budget = self.budget
         unsure = [
             f"{self.study} may exceed budget.{key}, {_amount(limit)}: it {verb} {amount}."
             for key, amount, verb in (("gpu_hours", self.total.hours, "takes"), ("price", money, "costs"))
@@ -343,9 +346,11 @@ class Plan:
             staged = stage(run.settings)
             if not run.cost.steps or not staged.mask_ratio or staged.mask_shape != "resize":
                 continue
-            image, shown = architecture(staged.model, staged.image_size).image, training_view(staged)
+            image = architecture(staged.model, staged.image_size).image
+            shown = training_view(staged)
             if shown.patches != patches_kept(image.patches, staged.mask_ratio):
-                side, left = shown.shape.image.side, 1 - shown.patches / image.patches
+                side = shown.shape.image.side
+                left = 1 - shown.patches / image.patches
                 grids = f"{side} x {side} of {image.side} x {image.side} patches, {percent(left)} fewer"
                 resized[f"mask_ratio {staged.mask_ratio:g} is {grids}"] += 1
         return [
@@ -528,11 +533,14 @@ def _with_sweep(
 ) -> Plan:
     """The plan with its sweep's runs, by names that say what they try, apart from those that follow them."""
     assert study.sweep is not None
-    over, shared = study.sweep.over, (*study.sweep.at, *study.sweep.pooled)
+    over = study.sweep.over
+    shared = (*study.sweep.at, *study.sweep.pooled)
     runs = {run.id: run for run in planned.runs}
-    tried, named = list[SweptRun](), set[str]()
+    tried = list[SweptRun]()
+    named = set[str]()
     for each in swept:
-        settings, setting = each.settings, getattr(each.settings, over)
+        settings = each.settings
+        setting = getattr(each.settings, over)
         parts = words(settings, ()), setting_words(over, setting), f"seed {settings.seed}"
         run = runs[run_id(settings)]
         if run.id not in named:  # Arms may share runs, as two shapes of no mask do.
@@ -593,7 +601,8 @@ def _on_trunks(runs: tuple[Run, ...], kept: KeptTrunks) -> tuple[Run, ...]:
 
 def _shares(settings: Settings, other: Settings) -> bool:
     """Whether a run with these settings can go on from where the other's constant rate ends."""
-    shared, steps = trunk_steps(other), steps_of(settings)
+    shared = trunk_steps(other)
+    steps = steps_of(settings)
     scored = {step for step in scored_steps(settings) if step <= shared}
     return shared < steps and shared <= steps - averaged_steps(settings) and scored <= scored_steps(other)
 
@@ -623,7 +632,8 @@ def plan_at(study: Study, at: Values) -> Plan:
     if missing:
         raise PlanError(f"{study.name} varies {', '.join(missing)}: give its value, as in {missing[0]}=VALUE.")
     complaints = Complaints()
-    sweep, chosen = study.sweep, study.chosen or {}
+    sweep = study.sweep
+    chosen = study.chosen or {}
     if sweep:
         study = replace(with_rule(study, lambda arm: chosen.get(arm, sweep.middle)), sweep=None)
     single = replace(study, grids={"at": tuple(axes)}, conditions=())

@@ -222,10 +222,8 @@ def step_shape(staged: Settings, resources: Resources) -> JsonObject:
 def evaluation_shape(staged: Settings) -> JsonObject:
     """The settings on which the time of an evaluation depends, as JSON."""
     # How long one evaluation takes does not depend on when it comes.
-    known, evaluation = (
-        identity(staged),
-        evaluation_identity(replace(staged, evaluation=replace(staged.evaluation, at=[]))),
-    )
+    known = identity(staged)
+    evaluation = evaluation_identity(replace(staged, evaluation=replace(staged.evaluation, at=[])))
     shape = {name: known[name] for name in EVALUATION_SETTINGS if name in known}
     if evaluation:
         shape["evaluation"] = evaluation

@@ -172,7 +172,8 @@ def read_records(lines: Iterable[bytes]) -> tuple[list[MetricsRecord], int]:
     A run that was killed and resumed from its checkpoint writes some steps again; of records with the same step and
     the same keys the later one stands.
     """
-    torn, lines = 0, list(lines)
+    torn = 0
+    lines = list(lines)
     kept: dict[tuple[int, frozenset[str]], JsonObject] = {}
     try:
         records = parsed(b"[%s]" % b",".join(lines))  # faster than one by one, which torn lines need

@@ -20,7 +20,8 @@ FOLDER_SCHEMA = 1
 EARLIER = "earlier"
 """The folder inside a run's folder that keeps all of it from before a restart. It is a run's folder too."""
 
-SCORES_FILE, SCORING_FILE = "scores.json", "scoring.json"
+SCORES_FILE = "scores.json"
+SCORING_FILE = "scoring.json"
 
 PROBE_FILE = "probe.json"
 

@@ -85,7 +85,8 @@ class RunFolder:
         caller with thousands of runs flushes once, at the end.
         """
         make_folder(self.path, self.path.parents[1])
-        before, now = self.asked(), request_as_json(asked)
+        before = self.asked()
+        now = request_as_json(asked)
         if before is None or request_as_json(before) != now:
             if before is None and self._aside.exists():
                 self._finish_setting_aside()

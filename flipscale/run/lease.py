@@ -178,7 +178,8 @@ class Lease:
         A later attempt of the same job takes it from an earlier one, living or not: the scheduler has given that one
         up, and a copy may run on for a while on a node that the scheduler lost.
         """
-        job, attempt = os.environ.get(JOB), int(os.environ.get(ATTEMPT, "0"))
+        job = os.environ.get(JOB)
+        attempt = int(os.environ.get(ATTEMPT, "0"))
         make_folder(self.folder)
         with locked(self.folder / "lease.lock"):
             holder = holder_of(self.folder)
@@ -190,7 +191,8 @@ class Lease:
                     path.unlink(missing_ok=True)
             if holder:
                 let_go(self.folder, of_job=holder.job is not None)
-            pid, self.taken = os.getpid(), time.time()
+            pid = os.getpid()
+            self.taken = time.time()
             write_json(
                 self._file,
                 {
@@ -347,7 +349,8 @@ def let_go(folder: Path, *, of_job: bool) -> None:
     before it notes the interruption, and the next attempt of the job then notes it instead; or another worker may take
     the run up before its attendant looks.
     """
-    lease, last = folder / "lease.json", folder / LAST_HOLDER
+    lease = folder / "lease.json"
+    last = folder / LAST_HOLDER
     present = {name for name in ("result.json", SCORING_FILE, "error.json") if (folder / name).exists()}
     if "error.json" in present or is_finished(present) or not of_job:
         lease.unlink(missing_ok=True)

@@ -37,7 +37,8 @@ def standing_scores(run: RunFolder, settings: Settings) -> dict[str, Measured]:
 
 def _while_training(run: RunFolder) -> list[Measured]:
     """The scores of result.json. Those of a set without any in it are missing for good, as the data gives none."""
-    result, asked = run.result(), run.asked()
+    result = run.result()
+    asked = run.asked()
     if result is None or asked is None or not trains(asked.settled):
         return []
     measured = measures(asked.settled)
@@ -62,7 +63,8 @@ def unmeasured(run: RunFolder, settings: Settings, digests: Mapping[str, str]) -
     standing = standing_scores(run, settings)
     lacking = {}
     for measure in measures(settings):
-        record, now = standing.get(measure), digests.get(set_of(measure, settings))
+        record = standing.get(measure)
+        now = digests.get(set_of(measure, settings))
         if record is None:
             lacking[measure] = False
         elif now is not None and record.digest is not None and record.digest != now:
@@ -94,7 +96,8 @@ def asked_scores(run: RunFolder) -> tuple[Settings, Resources]:
     """A run's settings with the evaluation that scoring.json asks for, and what to score it on; those of run.json if
     there is none. The resources are those of today's study: what trained the run may be another machine.
     """
-    asked, wanted = run.asked(), read_record(_ScoresAsked, run, SCORING_FILE)
+    asked = run.asked()
+    wanted = read_record(_ScoresAsked, run, SCORING_FILE)
     assert asked is not None
     if wanted is None:
         return asked.settled, asked.resources

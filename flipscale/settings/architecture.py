@@ -127,9 +127,11 @@ def architecture(name: str, image_size: int | None = None) -> Architecture:
     vision = config["vision_cfg"]
     if image_size is not None:
         vision["image_size"] = image_size
-    size, patch = vision["image_size"], vision["patch_size"]
+    size = vision["image_size"]
+    patch = vision["patch_size"]
     if size < patch or size % patch:
-        below, above = size // patch * patch, (size // patch + 1) * patch
+        below = size // patch * patch
+        above = (size // patch + 1) * patch
         near = f"{below} or {above}" if below else str(above)
         given = size if image_size is not None else f"its default of {size}"
         raise FlipscaleError(f"{name} cuts images into patches of {patch} pixels; write image_size {near}, not {given}")
@@ -153,7 +155,8 @@ def tower_difference(name: str, other: str) -> str | None:
     None where at most the image size and the patch size differ: such models have weights of the same shapes, except
     for the patch convolution and the positions. Raises FlipscaleError for a name that is unknown or cannot be masked.
     """
-    towers, expected = _towers(name), _towers(other)
+    towers = _towers(name)
+    expected = _towers(other)
     for key in sorted({*towers, *expected}):
         if towers.get(key) != expected.get(key):
             return f"{key} {_written(towers.get(key))}, not {_written(expected.get(key))}"
@@ -198,8 +201,10 @@ def _config(name: str) -> Config:
 
 def _shape(name: str, config: Config) -> Architecture:
     # What a configuration leaves out has the defaults of open_clip's CLIPVisionCfg and CLIPTextCfg.
-    vision, text = config["vision_cfg"], config["text_cfg"]
-    image_width, text_width = vision.get("width", 768), text.get("width", 512)
+    vision = config["vision_cfg"]
+    text = config["text_cfg"]
+    image_width = vision.get("width", 768)
+    text_width = text.get("width", 512)
     return Architecture(
         name=name,
         embed_dim=config["embed_dim"],
@@ -302,7 +307,8 @@ _COUNTED = {
 
 def _refusal(config: Config) -> str | None:
     """Why flipscale cannot mask or count this model, or None if it can."""
-    vision, text = config["vision_cfg"], config["text_cfg"]
+    vision = config["vision_cfg"]
+    text = config["text_cfg"]
     if "multimodal_cfg" in config:
         return "it is a CoCa model, which has a third tower that learns to write captions"
     if "timm_model_name" in vision:

@@ -62,7 +62,8 @@ def plain(value: object) -> Any:
         return value
     if isinstance(value, Settings) and value.parameter_names:
         return _with_parameters(value)
-    options, kind = plain(vars(value)), getattr(value, "kind", None)
+    options = plain(vars(value))
+    kind = getattr(value, "kind", None)
     return options if kind is None else {kind: options}
 
 

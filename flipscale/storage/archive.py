@@ -162,7 +162,8 @@ def _lost_from(file: Path, finished: Mapping[str, RunFiles], planned: Plan) -> t
     if not file.exists():
         return ()
     with open_archive(file) as kept:
-        study, before = kept.study, kept.runs.keys() - finished.keys()
+        study = kept.study
+        before = kept.runs.keys() - finished.keys()
     if study != planned.study:
         raise FlipscaleError(
             f"{file}: is the archive of {study}, whose runs would be lost. Name another file for the runs "

@@ -241,7 +241,8 @@ def _each(name: str, written: WrittenClaim, cells: "_StudyCells") -> Iterator[St
     along = expect.along_the_schedule
     _check_keys_of(expect, written)
     than, than_score = _than_of(expect, written)
-    score, than_score = cells.target(written.score), cells.target(than_score)
+    score = cells.target(written.score)
+    than_score = cells.target(than_score)
     listed = dict.fromkeys(setting for side in sides for setting, choices in side.items() if len(choices) > 1)
     for (at, left, right), value in zip(combinations, published, strict=True):
         slope = cells.slope({**at, **left}, {**at, **right}, written.best_of, written.along)

@@ -302,7 +302,8 @@ def _kind_of(node: yaml.Node) -> str:
 
 def _yaml_hint(error: yaml.MarkedYAMLError) -> str:
     """The likeliest remedy, by what PyYAML was reading (context) and met (problem)."""
-    context, problem = error.context or "", error.problem or ""
+    context = error.context or ""
+    problem = error.problem or ""
     begun = error.context_mark.line + 1 if error.context_mark else 1
     if "'\\t'" in problem:
         return "use spaces, not tabs"

@@ -169,16 +169,21 @@ class _Compiler:
                 parts = self._all(items)
                 return lambda settings: [part(settings) for part in parts]
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-                a, b, apply = self.compiled(left), self.compiled(right), _BINARY[type(op)]
+                a = self.compiled(left)
+                b = self.compiled(right)
+                apply = _BINARY[type(op)]
                 return lambda settings: apply(_number(a(settings)), _number(b(settings)))
             case ast.UnaryOp(op=op, operand=operand) if type(op) in _UNARY:
-                inner, change = self.compiled(operand), _UNARY[type(op)]
+                inner = self.compiled(operand)
+                change = _UNARY[type(op)]
                 return lambda settings: change(inner(settings))
             case ast.BoolOp(op=op, values=values):
-                parts, combine = self._all(values), all if isinstance(op, ast.And) else any
+                parts = self._all(values)
+                combine = all if isinstance(op, ast.And) else any
                 return lambda settings: combine(part(settings) for part in parts)
             case ast.Compare(left=left, ops=ops, comparators=comparators) if _COMPARE.keys() >= set(map(type, ops)):
-                terms, tests = self._all([left, *comparators]), [_COMPARE[type(op)] for op in ops]
+                terms = self._all([left, *comparators])
+                tests = [_COMPARE[type(op)] for op in ops]
                 return lambda settings: _chain([term(settings) for term in terms], tests)
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 chosen, then, otherwise = self._all([test, body, orelse])

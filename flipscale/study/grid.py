@@ -164,7 +164,8 @@ class _Grid:
         """Settle what the model decides, and check what must hold between settings."""
         if not self.study.record.is_clip:
             return self._settle_own(values)
-        model, size = values["model"], values["image_size"]
+        model = values["model"]
+        size = values["image_size"]
         try:
             shape = architecture(model, size)
         except FlipscaleError as error:
@@ -289,7 +290,8 @@ def _parts(values: Values) -> Iterator[_Part]:
 
 def _wrong_stages(values: Values) -> Iterator[_Problem]:
     """Stages that are not those of one run."""
-    stages, samples = values["stages"], values["samples"]
+    stages = values["stages"]
+    samples = values["samples"]
     if stages is None:
         return
     counts = lengths(stages, samples)
@@ -320,7 +322,8 @@ def _wrong_stages(values: Values) -> Iterator[_Problem]:
 
 def _wrong_part(part: _Part, values: Values, shape: Architecture) -> Iterator[_Problem]:
     """A stage that is too short, at another image size, with other patches, or on longer texts."""
-    model, batch = values["model"], part.of.batch_size or values["batch_size"]
+    model = values["model"]
+    batch = part.of.batch_size or values["batch_size"]
     if part.samples < batch:
         what = f"{part.named.format('samples')} {part.samples} is less than one batch of {batch}"
         yield part.setting, what, "write more samples"
@@ -363,8 +366,10 @@ def _wrong_fine_tuning(values: Values) -> Iterator[_Problem]:
 def _wrong_for_devices(study: Study, values: Values) -> Iterator[_Problem]:
     """Batches that processes cannot share, and open_clip's program on more GPUs than a node has: one process starts
     it, on its own node."""
-    processes, parts = study.resources.devices, study.resources.accumulate
-    share, fine_tuning = processes * parts, values["fine_tuning"]
+    processes = study.resources.devices
+    parts = study.resources.accumulate
+    share = processes * parts
+    fine_tuning = values["fine_tuning"]
     batches = [
         ("batch_size", values["samples"] and values["batch_size"]),
         *((part.setting, part.of.batch_size) for part in _parts(values)),

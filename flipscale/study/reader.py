@@ -50,7 +50,8 @@ _NOT_IN_NAMES = "'\"`$\\"
 def read_study(path: str | Path) -> Study:
     """Read and check a study file. Raises StudyError with every complaint about it and the files it includes."""
     path = Path(path)
-    name, complaints = path.stem, Complaints()
+    name = path.stem
+    complaints = Complaints()
     document = _with_includes(path, complaints, (), [])
     after_file = "and a study is named after its file; rename it"
     if name in RESERVED:
@@ -108,7 +109,8 @@ _OTHER_COLUMNS = (
 LEAST_VALUES = 3
 """The fewest values of a sweep that can show a best one between others; five nearly always do."""
 
-_OVER, _FACTORS = "{lr: [1e-3, 2e-3, 4e-3, 8e-3]}", "{lr: 'x[0.5, 1, 2, 4]'}"
+_OVER = "{lr: [1e-3, 2e-3, 4e-3, 8e-3]}"
+_FACTORS = "{lr: 'x[0.5, 1, 2, 4]'}"
 
 _AS_WRITTEN = (
     *("question", "budget", "resources", "score", "figures", "margin", "looks", "caveats", "answer", "labels"),
@@ -254,7 +256,8 @@ class _Checker(ValueReader):
 
     def _base(self, scores: Mapping[str, str]) -> Values:
         """The settings of base, and the evaluation, which has a key of its own."""
-        data, given = self.document.data, dict(self.mapping("base"))
+        data = self.document.data
+        given = dict(self.mapping("base"))
         for name, value in self.mapping("base").items():
             if isinstance(value, list) and len(value) > 1 and name in self.known and name != "stages":
                 what = f"{show(given.pop(name))} is several values"
@@ -348,7 +351,8 @@ class _Checker(ValueReader):
     def _axes(self, seeds: Sequence[int] | None) -> dict[str, Axis]:
         axes = {}
         for name, values in self.mapping("axes").items():
-            at, right = ("axes", name), f"write {name}: [first, second]"
+            at = ("axes", name)
+            right = f"write {name}: [first, second]"
             if name not in self.known:
                 self.complain(at, f"unknown axis '{name}'; {setting_meant(name, self.known)}")
                 continue

@@ -274,7 +274,8 @@ def _system_facts(runs: Path | None, run_id: str) -> dict[str, str]:
         return {}
     try:
         folder = RunFolder(runs / run_id)
-        result, codes = folder.result(), folder.codes()
+        result = folder.result()
+        codes = folder.codes()
     except (RunFolderError, OSError, RecursionError):
         return {}
     versions = result.versions if result else {}

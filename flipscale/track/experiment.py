@@ -81,7 +81,8 @@ def bring_up_to_date(
     if results.empty:
         return Mirrored(0, 0, 0, None), ""
     with open_experiment(source, tracking_uri, artifact_root) as experiment:
-        client, studies = experiment.client, experiment.study_runs()
+        client = experiment.client
+        studies = experiment.study_runs()
         is_there = len(studies) == 1 and studies[0].data.tags.get("flipscale.digest") == digest
         if is_there and not thoroughly:
             return Mirrored(0, 0, len(results), experiment.id), ""
@@ -194,7 +195,8 @@ class Experiment:
 
         place: where they are below the study's folder, in a database. upload: sends one to a server.
         """
-        uri, root = self.client.tracking_uri, self.artifact_root.resolve()
+        uri = self.client.tracking_uri
+        root = self.artifact_root.resolve()
         folder = root.joinpath(self.source.study, *place)
         if not (all(map(is_name, place)) and may_hold(location, uri, folder)):
             self.refused.add(without_secrets(location))
@@ -229,7 +231,8 @@ class Experiment:
         with their runs. Rows that are gone stay."""
         kept = set()
         for key, runs in self.runs().items():
-            wanted, here = ids.get(key), [run.info.run_id for run in runs]
+            wanted = ids.get(key)
+            here = [run.info.run_id for run in runs]
             for run in runs:
                 is_left = wanted is None and run.data.tags.get("flipscale.kind") in ("cell", LIVE)
                 # Where another machine has deleted ours, its own is the one to keep.
@@ -354,7 +357,8 @@ def _output_ids(client: MlflowClient, run_id: str) -> list[str]:
 
 def _mirror_model(experiment: Experiment, folder: Path, run_id: str) -> None:
     """The run's weights as an artifact of its model, unless they are there; a run that has none is skipped."""
-    weights, client = folder / WEIGHTS_FILE, experiment.client
+    weights = folder / WEIGHTS_FILE
+    client = experiment.client
     if not is_plain(weights):
         return
     stat = weights.stat()
@@ -377,7 +381,8 @@ def _mirror_model(experiment: Experiment, folder: Path, run_id: str) -> None:
 
 def _mirror_study(experiment: Experiment, old: Sequence[Run], artifacts: Sequence[Path], times: tuple[int, int]) -> str:
     """Write the study's own run, with its artifacts. Returns its id. It has no digest yet."""
-    client, source = experiment.client, experiment.source
+    client = experiment.client
+    source = experiment.source
     if old:
         run = old[0]
     else:

@@ -85,7 +85,8 @@ class LiveCurves:
 
     def _write(self, experiment: Experiment, news: "_News") -> None:
         run, sent, points, size, ended = news
-        client, row = experiment.client, row_of_plan(run, self.source.study)
+        client = experiment.client
+        row = row_of_plan(run, self.source.study)
         params = []
         try:
             if not sent.mlflow_id:
@@ -101,7 +102,8 @@ class LiveCurves:
                 raise
             self._sent.pop(run.id, None)  # It is created again if it still runs.
             return
-        sent.size, sent.ended = size, ended is not None
+        sent.size = size
+        sent.ended = ended is not None
         for point in points:
             sent.parts[point.key] = max(sent.parts.get(point.key, -1), _part(point.step, run))
         self._sent[run.id] = sent

@@ -55,7 +55,8 @@ def mirror(
     for file in (source.results, source.curves, *artifacts):
         with contextlib.suppress(FileNotFoundError), open_file(file) as content:
             digest.update(file.name.encode() + b"\0" + hashlib.file_digest(content, "sha256").digest())
-    sent, database = digest.hexdigest(), Path(tracking_uri.removeprefix("sqlite:///"))
+    sent = digest.hexdigest()
+    database = Path(tracking_uri.removeprefix("sqlite:///"))
     note = source.results.with_name(LAST_MIRROR_FILE)
     if not thoroughly and tracking_uri.startswith("sqlite:///"):
         known: _LastMirror | None = or_none(read_json, note, _LastMirror)

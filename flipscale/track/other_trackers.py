@@ -60,7 +60,8 @@ def send(tracker: str, project: str, results: Path, curves: Path) -> Sent:
     sent = read_json(record, dict[str, dict[str, float]]) if os.path.lexists(record) else {}
     new = updated = 0
     for row in table.to_dict("records"):
-        run, scores = str(row["id"]), _measurements(row)
+        run = str(row["id"])
+        scores = _measurements(row)
         if (before := sent.get(run)) == scores:
             continue
         steps = _by_step(points[points["id"] == run]) if before is None else iter(())
@@ -70,7 +71,8 @@ def send(tracker: str, project: str, results: Path, curves: Path) -> Sent:
                 _send_run(package, project, row, steps, later)
         except Exception as error:  # Each package has errors of its own, without a common class.
             raise FlipscaleError(f"{tracker} did not take {run}: {without_secrets(str(error))}") from error
-        new, updated = new + (before is None), updated + (before is not None)
+        new = new + (before is None)
+        updated = updated + (before is not None)
         sent[run] = scores
         write_json(record, sent)
     return Sent(new, updated, len(table) - new - updated)
@@ -100,7 +102,8 @@ def _send_run(
     scores: dict[str, float],
 ) -> None:
     settings = {name: row[name] for name in SETTING_COLUMNS if name in row and not pd.isna(row[name])}
-    run, cell = str(row["id"]), str(row["cell"])
+    run = str(row["id"])
+    cell = str(row["cell"])
     # trackio knows a run by its name.
     arguments = TRACKERS[package.__name__] | ({"id": run} if package.__name__ == "wandb" else {})
     package.init(project=project, name=run, group=cell, config=settings, resume="allow", **arguments)

@@ -39,7 +39,9 @@ class SelfAttention(nn.Module):
         """The output [B, W] at one position of each sequence: tokens [B, L, W], position int64 [B]."""
         batch, length, width = tokens.shape
         picked = tokens[torch.arange(batch, device=tokens.device), position]
-        weight, bias = self.in_proj_weight, self.in_proj_bias  # of the queries first, then of keys and values
+        # of the queries first, then of keys and values
+        weight = self.in_proj_weight
+        bias = self.in_proj_bias
         query = F.linear(picked, weight[:width], bias[:width]).view(batch, self.heads, 1, -1)
         others = F.linear(tokens, weight[width:], bias[width:]).view(batch, length, 2, self.heads, -1)
         key, value = others.permute(2, 0, 3, 1, 4).unbind()

@@ -40,7 +40,8 @@ class Classifier(nn.Module):
         super().__init__()
         assert settings.fine_tuning is not None
         self.fine_tuning: FineTuning = settings.fine_tuning
-        self.seed, self.image_size = settings.seed, settings.image_size
+        self.seed = settings.seed
+        self.image_size = settings.image_size
         self.visual = visual
         if isinstance(visual.proj, nn.Parameter):
             visual.proj.requires_grad_(False)

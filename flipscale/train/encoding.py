@@ -34,7 +34,8 @@ class Encoders:
 
     def __init__(self, encode: Encode, device: torch.device, precision: str, group: Group | None = None):
         """precision: the run's; a GPU's towers compute in it, and features are float32. group: None is one process."""
-        self.encode_batch, self.device = encode, device
+        self.encode_batch = encode
+        self.device = device
         self.group = group if group is not None and group.connected else None
         self.dtype = FORWARD_DTYPES.get(precision) if device.type == "cuda" else None
         self.size = GPU_BATCH if device.type == "cuda" else LOSS_BATCH
@@ -42,7 +43,9 @@ class Encoders:
     def encode(self, way: str, items: Images | Integers) -> Tensor:
         """The features of all items, [N, E] float32."""
         if self.group is not None:
-            rows, count, each = self.size, len(items), items[:1].nbytes * self.group.size
+            rows = self.size
+            count = len(items)
+            each = items[:1].nbytes * self.group.size
             if self.device.type == "cuda":
                 rows = max(1, min(rows, -(-count // self.group.size), SHARE_BYTES // each))
             asked: dict[str, Any] = {

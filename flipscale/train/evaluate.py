@@ -93,7 +93,8 @@ def open_evaluations(settings: Settings, form: Form, only: Collection[str] | Non
     if evaluation.linear_probe:
         probe = PROBE_IMAGES if evaluation.images is None else 5 * evaluation.images
     main_set = evaluation.data or settings.data
-    known, opened = digests_once(settings), {}
+    known = digests_once(settings)
+    opened = {}
     for name, declared in {"": main_set, **evaluation.sets}.items():
         if isinstance(declared, CommandSet) or (only is not None and name not in only):
             continue  # A program runs when all else is over, see trainers/program/evaluation.py.
@@ -163,7 +164,8 @@ def evaluate(
     """
     training = model.training
     model.eval()
-    evaluated, classifiers = Evaluated(), dict[bytes, Tensor]()
+    evaluated = Evaluated()
+    classifiers = dict[bytes, Tensor]()
     encoders = encoders_of(model, settings, group)
     with exact_fp32():
         if group is not None and group.rank:
@@ -201,7 +203,8 @@ class _Scorer:
 
     def score(self) -> None:
         """Take all scores that the set gives."""
-        held_out, images = self.held_out, None
+        held_out = self.held_out
+        images = None
         if held_out.pairs is not None:
             images = self._encoded("images", held_out.pairs[0])
             self._score_pairs(images, held_out.pairs[1])
@@ -228,7 +231,8 @@ class _Scorer:
         """The held-out loss, over each image and its first caption, and retrieval, with all captions."""
         texts = _encode_captions(self.encoders, captions)
         if self.held_out.image_of is None:
-            image_of, paired = torch.arange(len(texts), device=texts.device), texts
+            image_of = torch.arange(len(texts), device=texts.device)
+            paired = texts
         else:
             image_of = torch.from_numpy(self.held_out.image_of).to(texts.device)
             paired = texts[torch.searchsorted(image_of, torch.arange(len(images), device=texts.device))]
@@ -240,7 +244,8 @@ class _Scorer:
 
     def _score_classes(self, images: Tensor, labelled: Images, classes_of: Integers, prompts: Integers) -> None:
         """Zero-shot accuracy, the set's own metric and the linear probe."""
-        held_out, classes = self.held_out, len(self.held_out.classes)
+        held_out = self.held_out
+        classes = len(self.held_out.classes)
         key = prompts.tobytes()
         if key not in self.classifiers:
             self.classifiers[key] = _classifier(self.encoders, prompts)
@@ -291,7 +296,8 @@ def _metric(
 
     similarity: of each image to each class [N, C], cosines; shares: the hits of top 1 and top 5, see `hits`.
     """
-    metric, classes = held_out.metric, len(held_out.classes)
+    metric = held_out.metric
+    classes = len(held_out.classes)
     chance = class_chance(metric_score(metric), classes)
     cosines = similarity.double().cpu().numpy()
     match metric:
@@ -331,7 +337,8 @@ def retrieval(images: Tensor, texts: Tensor, image_of: Tensor) -> dict[str, Tens
     rows = max(1, SIMILARITIES_AT_A_TIME // max(len(images), len(texts)))
     numbers = torch.arange(len(images), device=images.device)
     single = torch.equal(image_of, numbers)
-    of_texts, of_images = [], []
+    of_texts = []
+    of_images = []
     for i in range(0, len(texts), rows):
         show_life()
         of_texts.append(hits(texts[i : i + rows] @ images.T, image_of[i : i + rows], RANKS))
@@ -423,7 +430,8 @@ def _encode_batch(model: CLIP, batch: Tensor, first: int, settings: Settings, wa
     as in training; ensemble: the mean of several parts' features, which together see every patch (FLIP, arXiv
     2212.00794, table 1d). Parts follow from the seed and the place in the set.
     """
-    visual, (what, _, inference) = model.visual, way.partition(" ")
+    visual = model.visual
+    what, _, inference = way.partition(" ")
 
     def encode() -> Tensor:
         if what == "pooled":
@@ -432,7 +440,9 @@ def _encode_batch(model: CLIP, batch: Tensor, first: int, settings: Settings, wa
 
     if not inference or settings.mask_shape == "resize":
         return encode()
-    mask, ratio, seed = visual.patch_dropout, settings.mask_ratio, settings.seed
+    mask = visual.patch_dropout
+    ratio = settings.mask_ratio
+    seed = settings.seed
     if inference == "masked":
         views = [masked_view(mask.patches, ratio, seed, settings.mask_shape, first=first, images=len(batch))]
     else:

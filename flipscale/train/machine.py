@@ -24,7 +24,8 @@ def keep_freed_memory() -> None:
     On a CPU the tensors of a step are freed and wanted again; the page faults of it took 5 % of a step of ViT-w64d4-4
     and 11 % of ViT-w128d4-4 at batch 64. Other C libraries have no mallopt, and stay as they are.
     """
-    mmap_threshold, trim_threshold = -3, -1
+    mmap_threshold = -3
+    trim_threshold = -1
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(mmap_threshold, 1 << 30)
@@ -67,7 +68,8 @@ class PeakMemory:
         # what the program that started this one had.
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-            held, peak = psutil.Process().memory_info().rss, peak_resident_memory()
+            held = psutil.Process().memory_info().rss
+            peak = peak_resident_memory()
             if peak is not None and peak - held < _UNSURE:
                 self._before = held
 
@@ -119,7 +121,8 @@ def allow_tf32(allowed: bool) -> None:
 @contextlib.contextmanager
 def exact_fp32() -> Iterator[None]:
     """In the block a GPU computes in fp32 as a CPU does; afterwards TF32 is as it was before."""
-    products, convolutions = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    products = torch.backends.cuda.matmul.allow_tf32
+    convolutions = torch.backends.cudnn.allow_tf32
     allow_tf32(False)
     try:
         yield

@@ -72,7 +72,8 @@ class PatchMask(nn.Module):
             return
         columns = 3 if self.shape in ("grid", "block") else self.patches
         chance = uniform(_TRAINING, self.seed, step, first, rows, columns).to(device, non_blocking=True)
-        count, side = patches_kept(self.patches, self.mask_ratio), math.isqrt(self.patches)
+        count = patches_kept(self.patches, self.mask_ratio)
+        side = math.isqrt(self.patches)
         if self.shape == "grid":
             chance = _grid(chance, side)
         elif self.shape == "block":
@@ -128,10 +129,12 @@ class MaskedTower(VisionTransformer):  # type: ignore[misc]
         if kept is None or x.device.type != "cpu":
             tokens: Tensor = super()._embeds(x)
             return tokens
-        (rows, columns), (height, width) = self.grid_size, self.patch_size
+        rows, columns = self.grid_size
+        height, width = self.patch_size
         cells = x.reshape(len(x), 3, rows, height, columns, width).permute(0, 2, 4, 1, 3, 5)
         cells = cells[torch.arange(len(x))[:, None], kept // columns, kept % columns].flatten(2)
-        first, others = self.positional_embedding[:1], self.positional_embedding[1:]
+        first = self.positional_embedding[:1]
+        others = self.positional_embedding[1:]
         patches = F.linear(cells, self.conv1.weight.flatten(1))
         # Positions are rounded as on a GPU, and without a mask: else the residual stream would be float32 here alone.
         patches = patches + F.embedding(kept, others).to(patches.dtype)
@@ -155,7 +158,8 @@ def positions_on(table: Tensor, side: int) -> Tensor:
     Bicubic with antialias, as open_clip's `resize_pos_embed` does when it loads a checkpoint; gradients pass through.
     The first row, of the class token, stays.
     """
-    first, others = table[:1], table[1:]
+    first = table[:1]
+    others = table[1:]
     full = math.isqrt(len(others))
     grid = others.T.reshape(1, -1, full, full)
     grid = F.interpolate(grid, size=(side, side), mode="bicubic", antialias=True, align_corners=False)
@@ -244,7 +248,8 @@ def _block(chance: Tensor, side: int, count: int) -> Tensor:
     length = math.ceil(math.sqrt(count))
     lines = -(-count // length)
     patch = torch.arange(side * side, device=chance.device)
-    row, column = patch // side, patch % side
+    row = patch // side
+    column = patch % side
     turned = chance[:, 2:] < 0.5
     line = torch.where(turned, column, row) - (chance[:, :1] * (side - lines + 1)).long()
     place = torch.where(turned, row, column) - (chance[:, 1:2] * (side - length + 1)).long()

@@ -43,7 +43,8 @@ def without_cuda() -> str:
 
 def slurm_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """The facts about a SLURM step that torch needs. Process 0 is on the first node of the step's list."""
-    job, step = int(environment.get("SLURM_JOB_ID", 0)), int(environment.get("SLURM_STEP_ID", 0))
+    job = int(environment.get("SLURM_JOB_ID", 0))
+    step = int(environment.get("SLURM_STEP_ID", 0))
     return {
         "RANK": environment["SLURM_PROCID"],
         "WORLD_SIZE": environment["SLURM_STEP_NUM_TASKS"],
@@ -76,7 +77,8 @@ def _written_out(names: str) -> list[str]:
 
 def why_apart(absent: list[int], size: int) -> NodeFault:
     """Whom to blame when the time to connect is over. absent: ranks that did not come; [] if none could reduce."""
-    seconds, network = duration(connect_seconds()), _network(os.environ.get("MASTER_ADDR", "127.0.0.1"))
+    seconds = duration(connect_seconds())
+    network = _network(os.environ.get("MASTER_ADDR", "127.0.0.1"))
     if not absent:
         return NodeFault(f"all {size} processes came, and no sum over them was ready within {seconds}. {network}", "")
     nodes = step_nodes(os.environ)

@@ -143,13 +143,16 @@ class Group:
 
     def hand_out(self, task: str) -> None:
         """Process 0 announces the next task; an empty task ends the others."""
-        self._task, self._turn, self._busy = self._task + 1, 0, True
+        self._task = self._task + 1
+        self._turn = 0
+        self._busy = True
         if self.connected:
             self.store.set(f"{self._task}/task", task)
 
     def next_task(self) -> str:
         """The task that process 0 handed out."""
-        self._task, self._turn = self._task + 1, 0
+        self._task = self._task + 1
+        self._turn = 0
         task = self._wait(f"{self._task}/task")
         if not task:
             self.store.set(f"left/{self.rank}", "")
@@ -438,7 +441,9 @@ def joined() -> Group | None:
         return None
     if leader := environment.get(LEADER):
         threading.Thread(target=_end_with, args=(int(leader),), daemon=True).start()
-    rank, size, limit = int(environment["RANK"]), int(environment["WORLD_SIZE"]), timedelta(seconds=connect_seconds())
+    rank = int(environment["RANK"])
+    size = int(environment["WORLD_SIZE"])
+    limit = timedelta(seconds=connect_seconds())
     try:
         if environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # torchrun's
             store = _of_this_attempt(next(rendezvous("env://", timeout=limit))[0], rank, size)

@@ -52,7 +52,8 @@ def profile(folder: Path, steps: int = 30) -> str:
     training = Training(
         settings, group, replace(resources, accumulate=1), data.vocabulary, steps_before=steps_before(run, rows)
     )
-    ahead, times = batches(data, training, training.steps), dict.fromkeys(STAGES, 0.0)
+    ahead = batches(data, training, training.steps)
+    times = dict.fromkeys(STAGES, 0.0)
     device = group.device
 
     def take(number: int) -> float:

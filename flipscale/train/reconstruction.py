@@ -45,7 +45,8 @@ class ReconstructionHead(nn.Module):
         """Raises FlipscaleError if the mask leaves nothing to reconstruct, and for a width that heads do not divide."""
         super().__init__()
         image = shape.image
-        width, head = decoder_width(shape, width), image.width // image.heads
+        width = decoder_width(shape, width)
+        head = image.width // image.heads
         if patches_kept(image.patches, mask_ratio) == image.patches:
             raise FlipscaleError(
                 f"reconstruction has nothing to reconstruct: mask_ratio {mask_ratio:g} drops none of the "

@@ -56,7 +56,8 @@ def kept_step(run: RunFolder) -> int:
     """The step after which the run's state is kept for those that go on from it: where a constant rate ends, or at its
     end where its schedule goes on. 0: none."""
     whole = asked_of(run).settled
-    staged, part = stage(whole), course_of(whole)
+    staged = stage(whole)
+    part = course_of(whole)
     is_open = staged.schedule == "constant" and not staged.cooldown and staged.fine_tuning is None
     if part.end is not None:
         is_open |= part.before + staged.samples < part.end
@@ -78,7 +79,8 @@ def trunk_run(run: RunFolder) -> RunFolder | None:
 def kept_trunk(run: RunFolder) -> RunFolder | None:
     """The nearest of the runs before it on its trunk from which it can go on: that run has kept where its constant rate
     ends, and was scored wherever this one is up to there."""
-    asked, before = run.asked(), trunk_run(run)
+    asked = run.asked()
+    before = trunk_run(run)
     while asked is not None and before is not None:
         given = before.asked()
         if given is not None and (before.path / TRUNK_FILE).is_file():
@@ -124,7 +126,8 @@ def spent_before(parent: RunFolder | None, unique_pairs: int | None) -> Spent | 
 
     def both(name: str) -> Any:
         # A number that one of them did not measure is unknown for the chain, too.
-        spent, theirs = getattr(result, name), getattr(grandparents, name)
+        spent = getattr(result, name)
+        theirs = getattr(grandparents, name)
         return None if spent is None or theirs is None else spent + theirs
 
     costs = {name: both(name) for name in ("samples_seen", "train_seconds", "cpu_seconds", "gpu_hours")}

@@ -21,8 +21,11 @@ def learning_rate(settings: Settings, step: int, course: Course = WHOLE) -> floa
         cosine: (1 + cos(pi x)) / 2.
     All are at `lr` in the first step of the cooldown and would reach 0 one step after the last, as x is 1 there.
     """
-    peak, batch, warmup = settings.lr, settings.batch_size, settings.warmup
-    seen, end = course.before + step * batch, course.end or steps_of(settings) * batch
+    peak = settings.lr
+    batch = settings.batch_size
+    warmup = settings.warmup
+    seen = course.before + step * batch
+    end = course.end or steps_of(settings) * batch
     if seen < warmup:
         return peak * min(1.0, (seen + batch) / warmup)
     if settings.schedule == "constant":

@@ -88,7 +88,8 @@ def score_weights(run: RunFolder, lease: Lease | None, group: Group, stop: Stop)
             evaluated = Evaluated(dict(answer.scores), dict(answer.chance))  # type: ignore[arg-type]  # none is None
             missing = answer.missing_scores
         else:
-            evaluated, missing = on_set(name, only), {}
+            evaluated = on_set(name, only)
+            missing = {}
             check_scores(evaluated.scores, "the end")
         seconds = (time.perf_counter() - began) / len(only)
         records = [_record(measure, settings, evaluated, digests.get(name), seconds) for measure in sorted(only)]
@@ -120,7 +121,8 @@ def _weights_of(measure: str) -> str:
 
 def take_weights(run: RunFolder, lease: Lease, device: torch.device) -> None:
     """Write the weights that a run without training starts from as its own, and ask for their scores."""
-    spent, settings = Progress(time.time()), asked_of(run).settled
+    spent = Progress(time.time())
+    settings = asked_of(run).settled
     with lease.replace(WEIGHTS_FILE) as file:
         save(build(stage(settings)), file)
     ask_for_scores(run, settings.evaluation)

@@ -79,7 +79,8 @@ class TextMask:
         if not self.mask_ratio:
             return None
         rows, length = tokens.shape
-        count, pooled = patches_kept(length, self.mask_ratio), _pooled_position(text_tower(model), tokens)[:, None]
+        count = patches_kept(length, self.mask_ratio)
+        pooled = _pooled_position(text_tower(model), tokens)[:, None]
         columns = 1 if self.kind == "block" else length
         chance = uniform(_TEXT_STREAM, self.seed, step, first, rows, columns).to(tokens.device, non_blocking=True)
         if self.kind == "block":
@@ -130,7 +131,8 @@ class CompactEmbedding(nn.Module):
     def __init__(self, full: Tensor, ids: Tensor):
         """full: [vocabulary, width], the initial table. ids: int64, ascending, the tokens that occur."""
         super().__init__()
-        self.initial, self.ids = full.detach(), ids
+        self.initial = full.detach()
+        self.ids = ids
         self.weight = nn.Parameter(torch.cat([self.initial[ids], _unused(full)[None]]))
         # A token that is not there gets a row beyond the end, so that looking it up is an error on every device.
         row = torch.full((len(full),), len(ids) + 1)

@@ -67,7 +67,9 @@ class WorkList:
     as a run asks for, started when it comes."""
 
     def __init__(self, folders: Sequence[Path], stop: Stop, checkpoint_seconds: float | None):
-        self.folders, self.stop, self.checkpoint_seconds = folders, stop, checkpoint_seconds
+        self.folders = folders
+        self.stop = stop
+        self.checkpoint_seconds = checkpoint_seconds
         self.listed = {Path(folder).resolve() for folder in folders}
         self.failed: set[Path] = set()
         self.to_answer = False
@@ -78,7 +80,8 @@ class WorkList:
         self.group = self.joined or Group()
 
     def work(self) -> None:
-        runs, took = _parents_first([RunFolder(folder) for folder in self.folders]), {_Took.YES}
+        runs = _parents_first([RunFolder(folder) for folder in self.folders])
+        took = {_Took.YES}
         while took & {_Took.YES, _Took.LATER}:
             if _Took.YES not in took:
                 time.sleep(PARENT_SECONDS)

@@ -32,7 +32,8 @@ def collect_study(opened: OpenStudy, *, only_news: bool = False) -> Collected:
     only_news: say nothing where nothing has changed.
     """
     check_choice(opened)
-    plan, files = opened.finished_plan, opened.files
+    plan = opened.finished_plan
+    files = opened.files
     before = _ids_in(files.results)
     elsewhere = before - finished_here(opened.workspace, before)
     asked = {run.id for run in plan.cells}
@@ -152,14 +153,16 @@ def mirror_study(opened: OpenStudy, collected: Collected, tracking: Tracking) ->
     for left_out in done.left_out:
         say(left_out)
     say(f"MLflow: {count(done.created, 'run')} new, {done.updated} changed, {done.unchanged} unchanged")
-    page, command = track.runs_page(uri, done.experiment_id), track.ui_command(uri)
+    page = track.runs_page(uri, done.experiment_id)
+    command = track.ui_command(uri)
     look = page if page.startswith(command) else f"{command}   # then open {page}"
     return Mirroring(track.without_secrets(uri), done.created, done.updated, done.unchanged, look)
 
 
 def mirror_source(opened: OpenStudy) -> track.MirrorSource:
     """What is mirrored of a study."""
-    study, files = opened.study, opened.files
+    study = opened.study
+    files = opened.files
     tables = [files.results, files.tune, files.comparison(".md"), files.comparison(".json"), files.fits]
     pictures: Sequence[Path] = [*sorted(files.figures.glob("*.svg")), *sorted(files.figures.glob("*.html"))]
     return track.MirrorSource(

@@ -21,14 +21,16 @@ def compare_study(opened: OpenStudy, score: str | None = None) -> Comparison:
 
     score: the study's own if left out, which report and MLflow show; another one goes into files of its own.
     """
-    study, files = opened.study, opened.files
+    study = opened.study
+    files = opened.files
     finished = study_results(opened)
     comparison = compare_finished(results_of(finished.table, study, opened.plan, opened.workspace), score)
     if study.answer == "law" and opened.files.fits.exists():
         comparison = replace(comparison, laws=tuple(read_json(opened.files.fits, JsonObject)["fits"]))
     default = study.score or next(iter(measured_scores(finished.table)), None)
     suffix = "" if comparison.score == default else comparison.score
-    json_file, markdown = files.comparison(".json", suffix), files.comparison(".md", suffix)
+    json_file = files.comparison(".json", suffix)
+    markdown = files.comparison(".md", suffix)
     text = f"# {study.question or study.name}\n\n{comparison_markdown(comparison)}"
     write_analysis(json_file, comparison_json(comparison), finished, {markdown: text})
     return comparison

@@ -33,9 +33,11 @@ def draw_study(opened: OpenStudy, references: Path | None = None, formats: Seque
 
 
 def _draw_results(opened: OpenStudy, references: Path | None, formats: Sequence[str]) -> Plotted:
-    study, files = opened.study, opened.files
+    study = opened.study
+    files = opened.files
     finished = study_results(opened)
-    results, record = finished.table, finished.results.record
+    results = finished.table
+    record = finished.results.record
     score = pick_score(results, study.score) if measured_scores(results) else None
     try:
         from flipscale.collecting import read_curves

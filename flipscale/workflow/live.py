@@ -42,7 +42,8 @@ class _Writer:
     """Writes the curves by the latest states that it was shown."""
 
     def __init__(self, opened: OpenStudy, uri: str):
-        self.opened, self.uri = opened, uri
+        self.opened = opened
+        self.uri = uri
         self.closed = threading.Event()
         self._states: Mapping[str, State] = {}
         self._has_failed = False
@@ -56,7 +57,9 @@ class _Writer:
         from flipscale.track.live import LiveCurves
 
         opened = self.opened
-        runs, folder, artifacts = opened.plan.runs, opened.workspace.runs, opened.workspace.artifacts
+        runs = opened.plan.runs
+        folder = opened.workspace.runs
+        artifacts = opened.workspace.artifacts
         curves = LiveCurves(mirror_source(opened), runs, folder, self.uri, artifacts)
         while not self.closed.wait(LIVE_SECONDS):
             self._send(curves)

@@ -120,7 +120,8 @@ def _slurm() -> Diagnosis:
 
 
 def _ray() -> Diagnosis:
-    version, address = _version("ray"), os.environ.get("RAY_ADDRESS")
+    version = _version("ray")
+    address = os.environ.get("RAY_ADDRESS")
     if version is None:
         return Diagnosis("warning", "Ray", "not installed", f"{install_command('ray')}; only --on ray needs it")
     where = f"RAY_ADDRESS is {without_secrets(address)}" if address else "--address or RAY_ADDRESS names a cluster"

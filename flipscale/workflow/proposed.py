@@ -55,7 +55,9 @@ def next_rung(opened: OpenStudy, flops: float, more: Mapping[str, Sequence[Any]]
     ResultsError where no law of the study is one of size and samples.
     """
     results = model_sizes(study_results(opened).table)
-    y, rungs, why = pick_score(results, opened.study.score), [], []
+    y = pick_score(results, opened.study.score)
+    rungs = []
+    why = []
     models = dict.fromkeys([*(cell.model for cell in opened.study.cells), *more.get("model", ())])
     for values, part in in_groups(results, groups_of(results, opened.axes)):
         try:
@@ -94,7 +96,8 @@ def _best_size(part: pd.DataFrame, law: Fit, y: str, flops: float) -> tuple[floa
 
 def _undecided(comparison: Comparison) -> list[Question]:
     """The undecided claims of a study; of one without claims, the speed-ups of its arms."""
-    questions, why = list[Question](), list[str]()
+    questions = list[Question]()
+    why = list[str]()
     claims = comparison.stated
     asked: list[Callable[[], Question]]
     if claims:
@@ -126,7 +129,8 @@ def _named(opened: OpenStudy, of: str) -> list[Question]:
     if word == "forecast":
         return [_forecast(opened, _settings(rest))]
     if of.startswith("speedup of "):
-        curves, arm = _curves(compare_study(opened)), of.removeprefix("speedup of ")
+        curves = _curves(compare_study(opened))
+        arm = of.removeprefix("speedup of ")
         chosen = {name: curve for name, curve in curves.items() if arm in (name, curve.arm)}
         if len(chosen) > 1:
             raise ResultsError(f"{arm} is an arm of {len(chosen)} series: name one of {'; '.join(chosen)}.")
@@ -165,7 +169,8 @@ def _usual(opened: OpenStudy) -> dict[str, object]:
     """The values of the axes at the base, or of the first cell where no cell has the base's."""
     usual = {}
     for name in opened.axes:
-        values, of_base = [getattr(cell, name) for cell in opened.study.cells], opened.study.base.get(name)
+        values = [getattr(cell, name) for cell in opened.study.cells]
+        of_base = opened.study.base.get(name)
         usual[name] = of_base if of_base in values else values[0]
     return {name: value for name, value in usual.items() if name != "seed"}
 

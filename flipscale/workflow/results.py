@@ -50,7 +50,8 @@ def study_results(opened: OpenStudy) -> StudyResults:
     where it has none.
     """
     check_choice(opened)
-    path, runs = opened.files.results, [run.id for run in opened.plan.cells]
+    path = opened.files.results
+    runs = [run.id for run in opened.plan.cells]
     here = finished_here(opened.workspace, runs)
     if here:
         collect_study(opened, only_news=True)

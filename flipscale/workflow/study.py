@@ -118,12 +118,14 @@ def open_study(
 
 def sweep_words(opened: OpenStudy) -> str:
     """Where the sweep stands, in a sentence or two; '' for a study without one."""
-    sweep, number = opened.sweep, len(opened.plan.following)
+    sweep = opened.sweep
+    number = len(opened.plan.following)
     if sweep is None:
         return ""
     if not opened.study.awaits_choice:
         return sweep.words
-    following, over = count(number, "run"), sweep.sweep.over
+    following = count(number, "run")
+    over = sweep.sweep.over
     if sweep.due:
         runs = count(len({each.run.id for each in opened.plan.swept}), "run")
         added = sum(map(len, opened.study.further.values()))

@@ -188,7 +188,8 @@ def say_stale(code: CodeChanges) -> None:
 
 def unfinished_in_words(counts: Mapping[State, int]) -> str:
     """'8 of 8 runs failed', or where they ended in several ways '5 of 8 runs did not finish (3 failed, 2 lost)'."""
-    runs, unfinished = sum(counts.values()), {state: n for state, n in counts.items() if state is not State.FINISHED}
+    runs = sum(counts.values())
+    unfinished = {state: n for state, n in counts.items() if state is not State.FINISHED}
     number = sum(unfinished.values())
     if set(unfinished) == {State.FAILED}:
         return f"{number} of {count(runs, 'run')} failed"

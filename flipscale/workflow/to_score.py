@@ -46,7 +46,9 @@ def to_score(opened: OpenStudy, plan: Plan | None = None) -> ToScore:
     """A look at all finished runs of the plan, the study's own if left out. Each set's data is digested once."""
     timings = read_timings(opened.workspace.timings).at(opened.site)
     now: dict[str, dict[str, str]] = {}
-    finished, trained, gone = 0, 0, []
+    finished = 0
+    trained = 0
+    gone = []
     sets: dict[str, None] = {}
     changed: Counter[str] = Counter()
     paces: list[float] = []
@@ -54,7 +56,8 @@ def to_score(opened: OpenStudy, plan: Plan | None = None) -> ToScore:
     predicted: dict[str, float] = {}
     plan = plan or opened.plan
     for run in plan.runs:
-        folder, settings = RunFolder(opened.workspace.run(run.id)), run.settings
+        folder = RunFolder(opened.workspace.run(run.id))
+        settings = run.settings
         try:
             if not folder.is_trained:
                 if not trains(settings):
@@ -102,10 +105,12 @@ def _pace(folder: RunFolder, run: Run, timings: Timings) -> list[float]:
     """Seconds of evaluation an image, by a probe or as it was measured; none where neither says."""
     if timed := timings.evaluation(evaluation_shape(scored(run.settings))):
         return [timed.seconds / timed.images] if timed.images else []
-    result, asked = folder.result(), folder.asked()
+    result = folder.result()
+    asked = folder.asked()
     if result is None or asked is None:
         return []
-    settings, seconds = asked.settled, result.evaluation_seconds
+    settings = asked.settled
+    seconds = result.evaluation_seconds
     images = _images(run, set(measures(settings))) * len(scored_steps(stage(settings)))
     return [seconds / images] if seconds and images else []
 

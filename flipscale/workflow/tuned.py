@@ -38,7 +38,8 @@ def with_sweep(study: Study, workspace: Workspace) -> tuple[Study, SweepOutcome 
 def _outcome(study: Study, sweep: Sweep, planned: Plan, workspace: Workspace, kept: "_TuneFile") -> SweepOutcome:
     by_id = {run.id: run for run in planned.runs}
     scores: dict[str, float | None] = {each.id: each.score for each in kept.runs}
-    chance, unscored = kept.chance, set[str]()
+    chance = kept.chance
+    unscored = set[str]()
     for run in (each.run for each in planned.swept):
         folder = RunFolder(workspace.run(run.id))
         try:

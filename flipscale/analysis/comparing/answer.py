@@ -74,7 +74,8 @@ def screen(comparison: Comparison, width: int = 80) -> str:
         return "\n".join([laws, *itertools.chain.from_iterable(said)])
     table, noun, total = answer_table(comparison)
     table = replace(table, title="", notes=(), wraps=True).without_empty()
-    notes, caught = notes_of(comparison), warnings(comparison)
+    notes = notes_of(comparison)
+    caught = warnings(comparison)
     kept = LINES - 1 - min(len(caught), WARNINGS)  # The last line counts what is not shown; each warning has a line.
     for rows in range(len(table.rows), 0, -1):
         shown: list[Part] = [*question, replace(table, rows=table.rows[:rows]), *notes]
@@ -223,7 +224,8 @@ def notes_of(comparison: Comparison, rows: Sequence[Curve] | None = None) -> lis
             said.append(f"{comparison.arm_name(arm.arm)}: {counts}, mean {' against '.join(means)}.")
     few, most = comparison.seeds
     seeds = count(most, "seed") if few == most else f"{few} to {most} seeds"
-    arms, cells = count(len(comparison.arms) + 1, "arm"), count(comparison.cells, "cell")
+    arms = count(len(comparison.arms) + 1, "arm")
+    cells = count(comparison.cells, "cell")
     most_cells = f"up to {cells}" if comparison.cells > 1 else cells
     compared = f"{count(comparison.runs, 'run')}, {seeds} each: {arms} in {most_cells}."
     return [*said, " ".join([compared, *power_words(comparison)])]
@@ -265,7 +267,8 @@ def _corrected(comparison: Comparison) -> str:
 
 def power_words(comparison: Comparison) -> list[str]:
     """What the seeds detect, by the noise of the answer: of the median claim, or of gains at the cell that heads it."""
-    stated, head = comparison.stated, comparison.head
+    stated = comparison.stated
+    head = comparison.head
     if stated and asked(comparison) == "claims":
         known = stated.noise.moments
         claims = [judged for judged in stated.claims if judged.claim.name in known]
@@ -273,7 +276,8 @@ def power_words(comparison: Comparison) -> list[str]:
             return []
         middle = median_low(known[judged.claim.name].error for judged in claims)
         judged = next(judged for judged in claims if known[judged.claim.name].error == middle)
-        moments, seeds = known[judged.claim.name], len(judged.seeds)
+        moments = known[judged.claim.name]
+        seeds = len(judged.seeds)
         scale = 100 if judged.unit == "points" else 1
         assert judged.difference is not None
         design = design_by(replace(moments, error=middle / scale), seeds, *judged.difference.family)
@@ -294,7 +298,8 @@ def power_words(comparison: Comparison) -> list[str]:
 
 def warnings(comparison: Comparison) -> list[str]:
     """Limits of the answer: runs that only guess, limits of the method, notes on hours, the study's own caveats."""
-    noise, head = comparison.noise, comparison.head
+    noise = comparison.noise
+    head = comparison.head
     said = [f"{comparison.guessing_note}."] if comparison.guessing_note else []
     if comparison.is_scored_on_several:
         each = joined(f"{count(of.runs, 'run')} on {scored_by_words(of)}" for of in comparison.scored_by)
@@ -372,7 +377,8 @@ def gains_table(comparison: Comparison) -> PrintedTable:
     columns = ("cell", "arm", "seeds", *scores, f"gain{_in_points(comparison)}", "corrected CI", "effect")
     rows = []
     for pair in comparison.pairs:
-        gain, unit = pair.gain, points(comparison)
+        gain = pair.gain
+        unit = points(comparison)
         levels = [score_words(comparison, value).removesuffix(" %") for value in (pair.baseline_score, pair.score)]
         rows.append(
             (
@@ -426,7 +432,8 @@ def _curves_table(comparison: Comparison, curves: Sequence[Curve]) -> PrintedTab
     """A row per curve: the speed-up with its parts, the gain at the largest cost that both cover, and the crossover."""
     rows = []
     for curve in curves:
-        read, cross = curve.speedup, curve.crossover
+        read = curve.speedup
+        cross = curve.crossover
         assert read is not None
         at = "" if read.at is None else f" ({short(read.at)})"
         bound = read.speedup.at_least and read.samples.mean

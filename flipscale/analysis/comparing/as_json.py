@@ -88,7 +88,8 @@ def _ratio(ratio: Estimate) -> dict[str, object]:
 
 def _curve(curve: Curve) -> dict[str, object]:
     """Readings along one cost."""
-    read, crossover = curve.speedup, curve.crossover
+    read = curve.speedup
+    crossover = curve.crossover
     return {
         "seeds": list(curve.seeds),
         "why": curve.why,
@@ -151,7 +152,8 @@ def claims_json(stated: StudyClaims) -> dict[str, object]:
 
 
 def _claim_json(judged: JudgedClaim) -> dict[str, object]:
-    claim, difference = judged.claim, judged.difference
+    claim = judged.claim
+    difference = judged.difference
     scores = [claim.score, claim.than_score]
     return {
         "claim": claim.name,

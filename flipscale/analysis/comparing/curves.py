@@ -102,18 +102,21 @@ class Read:
 
     def reach(self, targets: Array) -> Array:
         """Where each draw first reaches its target [draws]; -inf where it begins above, inf where it stays below."""
-        xs, coefficients = self.pieces.x, self.pieces.c
+        xs = self.pieces.x
+        coefficients = self.pieces.c
         points = np.vstack([coefficients[-1], np.polyval(coefficients[:, -1], xs[-1] - xs[-2])])
         above = points >= targets
         # A monotone curve is between its points, so it reaches the target in the piece before the first one above.
         piece = np.maximum(np.argmax(above, axis=0) - 1, 0)
         of_piece = coefficients[:, piece, np.arange(len(targets))]
         step = np.diff(xs)[piece] / STEPS
-        low, high = np.zeros(len(targets)), np.full(len(targets), float(STEPS))
+        low = np.zeros(len(targets))
+        high = np.full(len(targets), float(STEPS))
         for _ in range(int(math.log2(STEPS))):
             middle = (low + high) / 2
             is_above = np.polyval(of_piece, middle * step) >= targets
-            low, high = np.where(is_above, low, middle), np.where(is_above, middle, high)
+            low = np.where(is_above, low, middle)
+            high = np.where(is_above, middle, high)
         before, after = (np.polyval(of_piece, place * step) for place in (low, high))
         with np.errstate(divide="ignore", invalid="ignore"):
             reached = xs[piece] + step * (low + (targets - before) / (after - before))
@@ -184,7 +187,8 @@ class TwoLines:
         # One chi-squared a draw turns normal steps into Student's t.
         stretch = np.sqrt(df / (2 * gammaincinv(df / 2, np.clip(ndtr(wide), 1e-12, 1 - 1e-12))))
         weights = _normals("seeds", n, many) / math.sqrt(n * (n - 1)) if self.trunks else None
-        curves, costs = [], []
+        curves = []
+        costs = []
         for line, unit, rest in zip((self.base, self.ours), units, residuals, strict=True):
             of_points = np.array(_normals(line.name, len(line.costs) + 1, many))
             steps = math.sqrt(of_seed / n) * shared + math.sqrt(of_run / n) * of_points[:-1]
@@ -256,7 +260,8 @@ class TwoLines:
         samples = self._as_many(fewer)
         if fewer.at_least:  # An upper bound, of which draws would show one end alone.
             samples = Estimate(samples.n, samples.mean, why="the shortest schedule passes the score", ratio=True)
-        cheap, draws = ratio.log - fewer.log, None
+        cheap = ratio.log - fewer.log
+        draws = None
         if ratio.draws is not None and fewer.draws is not None:
             with np.errstate(invalid="ignore"):
                 draws = ratio.draws - fewer.draws
@@ -277,8 +282,10 @@ class TwoLines:
 
         That at which the speed-up is stated is among them, if both pass through it.
         """
-        base, ours = self.base.means, self.ours.means
-        low, high = max(base[0], ours[0]), min(base.max(), ours.max())
+        base = self.base.means
+        ours = self.ours.means
+        low = max(base[0], ours[0])
+        high = min(base.max(), ours.max())
         if not low < high:
             return ()
         stated = float(base[-2])
@@ -296,7 +303,8 @@ class TwoLines:
     def at_equal_cost(self) -> tuple[float | None, Estimate, Crossover | None]:
         """The largest cost that both curves cover, the gain there, and where the gain changes its sign."""
         base, ours = self._means["costs"]
-        low, high = max(base.xs[0], ours.xs[0]), min(base.xs[-1], ours.xs[-1])
+        low = max(base.xs[0], ours.xs[0])
+        high = min(base.xs[-1], ours.xs[-1])
         if high < low:
             ends = short(math.exp(high)), short(math.exp(low))
             why = f"no cost in common: the one curve ends at {ends[0]}, the other begins at {ends[1]}"
@@ -317,7 +325,8 @@ class TwoLines:
     def straight(self) -> float | None:
         """The speed-up at the baseline's best between points straight in the cost, as FLIP's 3.7x was read."""
         best = int(np.argmax(self.base.means))
-        target, means = self.base.means[best], self.ours.means
+        target = self.base.means[best]
+        means = self.ours.means
         if means[0] > target or means.max() < target:
             return None
         first = int(np.argmax(means >= target))
@@ -362,7 +371,8 @@ def _last_change(grid: Array, apart: Array, beyond: float) -> Array:
     turns = ahead[:, 1:] & ~ahead[:, :-1]
     last = turns.shape[1] - 1 - np.argmax(turns[:, ::-1], axis=1)
     rows = np.arange(len(apart))
-    before, after = apart[rows, last], apart[rows, last + 1]
+    before = apart[rows, last]
+    after = apart[rows, last + 1]
     with np.errstate(divide="ignore", invalid="ignore"):
         at = grid[last] + (grid[last + 1] - grid[last]) * before / (before - after)
     changes: Array = np.where(turns.any(axis=1), at, np.where(ahead[:, -1], -np.inf, np.inf))

@@ -138,7 +138,8 @@ def scaled(estimate: Estimate, by: float) -> Estimate:
     def ends(interval: Interval | None) -> Interval | None:
         return interval and Interval(*sorted(by * end for end in interval))
 
-    both, failures = estimate.corrected, estimate.failures
+    both = estimate.corrected
+    failures = estimate.failures
     return replace(
         estimate,
         mean=by * estimate.value,
@@ -168,7 +169,8 @@ def p_of(draws: Array, *, at_least: bool = False) -> float:
 
     A lower bound that is below 0 says nothing.
     """
-    below, above = int((draws <= 0).sum()), int((draws >= 0).sum())
+    below = int((draws <= 0).sum())
+    above = int((draws >= 0).sum())
     share = ((below if at_least else min(below, above)) + 1) / (len(draws) + 1)
     return min(1.0, 2 * share)
 

@@ -150,7 +150,8 @@ def judge_claims(
         return None
     need(results, [score, "seed", "id"])
     rows = results[results[score].notna()].reset_index(drop=True)
-    table, families = _Table(rows, score, margin), Counter(claim.family for claim in claims)
+    table = _Table(rows, score, margin)
+    families = Counter(claim.family for claim in claims)
     measured = [table.measured(claim, looks * families[claim.family]) for claim in claims]
     trunks = {each.claim.name: {table.trunks[run] for run in each.runs if run in table.trunks} for each, _ in measured}
     cells = {judged.claim.name: differences for judged, differences in measured if differences}
@@ -231,7 +232,8 @@ class _Table:
 
     def _at_cells(self, judged: JudgedClaim) -> tuple[JudgedClaim, Differences | None]:
         """The differences of a claim over the seeds that all of its cells have."""
-        kind, claim = self.kind, judged.claim
+        kind = self.kind
+        claim = judged.claim
         contrasts = claim.along or _contrasts(claim)
         weights = np.array([1.0, -1.0][: len(contrasts)])
         if claim.along:
@@ -283,7 +285,8 @@ class _Table:
         return np.array(rows), tuple(choices)
 
     def _cell(self, side: Mapping[str, object]) -> pd.DataFrame:
-        column, cell = str(side.get("score", self.score)), self._runs(side)
+        column = str(side.get("score", self.score))
+        cell = self._runs(side)
         if column not in cell or cell[column].isna().all():
             raise _Untestable(f"no finished run of {settings_words(_plain(side))} has {column}")
         if kind_of(column) != self.kind:
@@ -306,7 +309,9 @@ class _Table:
         """How much less left takes to the claim's score than right, or how much less so than at `than`."""
         claim = judged.claim
         name = "costs" if claim.expect is Expectation.FASTER else "samples"
-        log, draws, at_least = 0.0, None, False
+        log = 0.0
+        draws = None
+        at_least = False
         seeds: set[int] = set()
         runs: list[str] = []
         targets = claim.score, claim.score if claim.than_score is None else claim.than_score
@@ -379,7 +384,8 @@ def _point(lines: TwoLines, contrast: Contrast, score: Mapping[str, object]) -> 
 
 def _with_p(judged: JudgedClaim, moments: Moments | None) -> JudgedClaim:
     """A claim about a difference with the p of its test; without one where one seed gives none."""
-    difference, is_level = judged.difference, judged.claim.expect is Expectation.LEVEL
+    difference = judged.difference
+    is_level = judged.claim.expect is Expectation.LEVEL
     if difference is None or judged.unit == "x":
         return judged
     p = None
@@ -390,13 +396,15 @@ def _with_p(judged: JudgedClaim, moments: Moments | None) -> JudgedClaim:
         p = moments.p
     elif moments:
         # Of 'level' or its opposite, whichever the estimate supports; one-sided, as each of the two tests is.
-        margin, beyond = judged.margin, abs(moments.mean) - judged.margin
+        margin = judged.margin
+        beyond = abs(moments.mean) - judged.margin
         p = replace(moments, mean=beyond).p / 2 if beyond > 0 else moments.p_within(-margin, margin)
     return replace(judged, difference=replace(difference, p=p))
 
 
 def _judged(judged: JudgedClaim, correction: Judged | None, moments: Moments | None, looks: int) -> JudgedClaim:
-    claim, difference = judged.claim, judged.difference
+    claim = judged.claim
+    difference = judged.difference
     if difference is None:
         return judged
     if correction is None:

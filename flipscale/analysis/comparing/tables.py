@@ -125,7 +125,8 @@ def prepared(
     _check_one_curve(table[is_whole], arms[is_whole], series, costs[0], [*taken, "seed", *([at] if at else [])])
     keys = pd.DataFrame({"arm": arms, "series": labels(table, series), "seed": seeds, "at": table[at] if at else None})
     keys = _in_each_series(table, keys, series)
-    rows, keys = table.loc[keys.index].reset_index(drop=True), keys.reset_index(drop=True)
+    rows = table.loc[keys.index].reset_index(drop=True)
+    keys = keys.reset_index(drop=True)
     named = [keys["series"], *([labels(rows, [at])] if at else [])]
     keys["cell"] = [", ".join(filter(None, names)) if at else "" for names in zip(*named, strict=True)]
     seed_notes: list[str] = []
@@ -217,7 +218,8 @@ def _in_each_series(table: pd.DataFrame, keys: pd.DataFrame, series: Sequence[st
     """
     if not series:
         return keys
-    ours, base = keys[keys["arm"] != ""], table[keys["arm"] == ""]
+    ours = keys[keys["arm"] != ""]
+    base = table[keys["arm"] == ""]
     parts = []
     for name, of_name in ours.groupby("series", sort=False):
         theirs = _baseline_of(base, table.loc[of_name.index[0]], series)
@@ -243,7 +245,8 @@ def _paired_in_order(keys: pd.DataFrame) -> tuple["pd.Series[int]", list[str]]:
     Differences of independent runs that are paired at random are valid too; pairing only gains less.
     """
     notes = []
-    seeds, base = keys["seed"].copy(), keys[keys["arm"] == ""]
+    seeds = keys["seed"].copy()
+    base = keys[keys["arm"] == ""]
     for (name, arm), rows in keys[keys["arm"] != ""].groupby(["series", "arm"], sort=False):
         theirs = sorted(set(base["seed"][base["series"] == name]))
         ours = sorted(set(rows["seed"]))

@@ -52,7 +52,8 @@ def allocate(fit: Fit, flops: float) -> Allocation:
         raise ResultsError(f"A budget is allocated by a law in size and samples ({laws}); this one is {fit.law.name}.")
     if not (np.isfinite(flops) and flops > 0):
         raise ResultsError(f"A budget is a number of FLOPs above 0, not {flops:g}.")
-    a, b = fit.parameters["a"], fit.parameters["b"]
+    a = fit.parameters["a"]
+    b = fit.parameters["b"]
     if not (a > 0 and b > 0):
         raise ResultsError(f"a = {a:.3g} and b = {b:.3g}: without a gain in both variables there is no best size.")
     per = FLOPS_PER[fit.law.name]

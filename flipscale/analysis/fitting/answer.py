@@ -85,7 +85,8 @@ def _exponents(record: LawRecord) -> dict[str, str]:
 
 def _sentence(family: Sequence[LawRecord], names: Sequence[str]) -> str:
     """The answer: how fast what falls or grows, and to which floor."""
-    record, law = family[0], LAWS[family[0]["law"]]
+    record = family[0]
+    law = LAWS[family[0]["law"]]
     rises = "-" if not (isinstance(law, PowerSum) and law.rising) else ""
     if record["optima"]:
         subject = "The compute-optimal model grows" if record["y"] in QUANTITIES else f"The best {record['y']} grows"
@@ -143,7 +144,8 @@ def _over(family: Sequence[LawRecord], names: Sequence[str], name: str) -> str:
 def _value(record: LawRecord, name: str, between: str = ", ") -> str:
     """'0.34 (0.31, 0.37)', 'not determined', or '0 to 0.02' for a floor that may be 0."""
     digits = 3 if name == "E" else 2
-    value, ends = number(record["parameters"][name], digits), record["intervals"].get(name)
+    value = number(record["parameters"][name], digits)
+    ends = record["intervals"].get(name)
     if name in record["not_determined"]:
         return "not determined"
     if not ends or None in ends or name in record["fixed"]:
@@ -174,7 +176,9 @@ def _tests_table(family: Sequence[LawRecord], names: Sequence[str]) -> PrintedTa
     """The error of each law on the largest runs, its next rung by it and by other forms, and scatter."""
     rows = []
     for record, name in zip(family, names, strict=False):
-        y, ahead, held = record["y"], record["next_rung"], record["held_out"]["rms_error"]
+        y = record["y"]
+        ahead = record["next_rung"]
+        held = record["held_out"]["rms_error"]
         values = [ahead["value"], *ahead["forms"].values()]
         ends = f" ({_in(y, ahead['interval'][0])}, {_in(y, ahead['interval'][1])})" if ahead["interval"] else ""
         forms = f"{_in(y, min(values))} to {_in(y, max(values))}" if ahead["forms"] else "-"
@@ -188,8 +192,10 @@ def _tests_table(family: Sequence[LawRecord], names: Sequence[str]) -> PrintedTa
 
 def _note(family: Sequence[LawRecord]) -> str:
     """What the columns are."""
-    record, law = family[0], LAWS[family[0]["law"]]
-    y, x = record["y"], [QUANTITIES.get(column, column) for column in record["x"]]
+    record = family[0]
+    law = LAWS[family[0]["law"]]
+    y = record["y"]
+    x = [QUANTITIES.get(column, column) for column in record["x"]]
     unit = "%" if _percent(y) else QUANTITIES.get(y, "")
     roles = [f"{role} {quantity}" for role, quantity in zip(law.roles, x, strict=True) if role != quantity]
     roles += [f"y the best {QUANTITIES.get(y, y)}"] if record["optima"] else []
@@ -210,7 +216,8 @@ def _note(family: Sequence[LawRecord]) -> str:
 
 def _amount(column: str, value: float) -> str:
     """'4.1 MFLOPs a sample', '366k samples', '0.34'."""
-    unit, text = QUANTITIES.get(column, ""), rounded(value)
+    unit = QUANTITIES.get(column, "")
+    text = rounded(value)
     if unit.startswith("FLOPs") and text[-1].isalpha():
         return f"{text[:-1]} {text[-1].replace('B', 'G')}{unit}"
     return f"{text} {unit}".strip()
@@ -232,14 +239,16 @@ def fit_parts(record: LawRecord) -> list[Part]:
     """A law: cautions, parameters with their intervals, and its checklist."""
     rows = []
     for name, value in record["parameters"].items():
-        ends, words = record["intervals"][name], number(value, 6)
+        ends = record["intervals"][name]
+        words = number(value, 6)
         tied = f"tied to {record['tied'][name]} " if name in record["tied"] else ""
         if name in record["fixed"]:
             about = "fixed"
         elif name in record["not_determined"]:
             about = f"{tied}not determined: {record['not_determined'][name]}"
         elif ends and name == "E" and ends[0] == 0:
-            words, about = f"0 to {number(ends[1])}", f"{tied}not told from 0"
+            words = f"0 to {number(ends[1])}"
+            about = f"{tied}not told from 0"
         else:
             about = tied + (f"({number(ends[0])}, {number(ends[1])})" if ends else "")
         rows.append((name, words, about))

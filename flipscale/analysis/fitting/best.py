@@ -62,7 +62,8 @@ def bins_of(cost: Array, bins: int | Sequence[float]) -> tuple[NDArray[np.intp],
 
 def frontier(table: pd.DataFrame, *, x: str, y: str, lower_is_better: bool = True) -> pd.DataFrame:
     """The rows of the front of y against the cost x, from the cheapest."""
-    cost, value = column(table, x), column(table, y)
+    cost = column(table, x)
+    value = column(table, y)
     usable = np.flatnonzero(np.isfinite(cost) & np.isfinite(value) & (cost > 0))
     if not len(usable):
         raise ResultsError(f"No row has both {x} and {y}.")

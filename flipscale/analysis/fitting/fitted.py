@@ -291,7 +291,8 @@ class Fit:
     def mean_band(self, x: Array, coverage: float = COVERAGE) -> Interval:
         """The interval of the mean y of runs yet to be made at x [n, roles], of the seeds that were fitted."""
         assert self.stretch is not None
-        draws, says = self.sample(x, one_run=True), self._says(x)
+        draws = self.sample(x, one_run=True)
+        says = self._says(x)
         if self.options.linear:
             return Interval(*map(float, interval(draws.mean(axis=1), float(says.mean()), self.freedom, coverage)))
         response = self.rows.response

@@ -110,7 +110,8 @@ class Forecast:
     @cached_property
     def doubts(self) -> tuple[Doubt, ...]:
         """The objections to it."""
-        held, far = self.held_out, self.distance
+        held = self.held_out
+        far = self.distance
         if held.inside is None:
             doubts = [Doubt.UNTESTED]
         else:
@@ -123,7 +124,9 @@ class Forecast:
             doubts = [doubt for doubt, applies in objections.items() if applies]
         if self.as_good and self.interval:
             values = [self.value, *(self.forms[name] for name in self.as_good)]
-            (low, high), (least, most) = self.interval, (min(values), max(values))
+            low, high = self.interval
+            least = min(values)
+            most = max(values)
             if most - least > FORMS_APART * (high - low):
                 doubts.append(Doubt.FORMS_APART)
             elif not low <= least <= most <= high:
@@ -238,7 +241,8 @@ def _forms(fitted: Fit) -> dict[str, _Form]:
     for name, fixed in OTHER_FORMS.get(fitted.law.name, ()):
         if set(fixed) & set(fitted.options.fixed):
             continue
-        law, rows = law_named(name), fitted.rows
+        law = law_named(name)
+        rows = fitted.rows
         # A law of losses is fitted to the error of an accuracy.
         of_error = fitted.law.link == "logit" and law.link == "log"
         if of_error:

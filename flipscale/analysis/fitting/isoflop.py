@@ -56,12 +56,15 @@ def isoflop(
     problem = Problem(law, budgets, np.log([optimum.size for optimum in bests]))
     solution = solve(problem, starts=4, seed=options.seed)
     rng = np.random.default_rng(options.seed)
-    seeds, trunks, cells = seeds_of_rows(table[keep]), trunks_of(table[keep]), _cells(size, spent)
+    seeds = seeds_of_rows(table[keep])
+    trunks = trunks_of(table[keep])
+    cells = _cells(size, spent)
     noise, freedom = _scatter(np.log(score), cells, seeds)
     if whole := whole_seeds(trunks, seeds, cells):
         freedom = whole - 1
     if trunks is not None and not whole:
-        freedom, draws = 0, np.empty((0, 0))
+        freedom = 0
+        draws = np.empty((0, 0))
     elif freedom > 1 and options.draws:
         if whole and seeds is not None:
             logs = new_seeds(np.log(score), cells, seeds, options.draws, options.seed)

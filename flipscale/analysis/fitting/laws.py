@@ -115,7 +115,8 @@ class PowerSum:
         Exponents U(.1, .8); each coefficient so that its term is a share of the value at the centroid.
         """
         logs = np.log(x)
-        centre, level = logs.mean(axis=0), float(z.mean())
+        centre = logs.mean(axis=0)
+        level = float(z.mean())
         k = len(self.terms)
         starts = np.empty((n, len(self.parameters)))
         rising = k == 1 and np.corrcoef(logs.sum(axis=1), z)[0, 1] > 0

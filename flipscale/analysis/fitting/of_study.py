@@ -25,7 +25,9 @@ from flipscale.scores import is_open_ended
 from flipscale.tables import as_text
 from flipscale.words import by_reason, count
 
-SIZE, SAMPLES, PAIRS = "flops_per_sample", "samples_seen", "unique_pairs"
+SIZE = "flops_per_sample"
+SAMPLES = "samples_seen"
+PAIRS = "unique_pairs"
 BUDGET = "train_flops"
 
 _SAME_MODEL = 1.1
@@ -180,7 +182,8 @@ def fit_study(
     sizes = model_sizes(results)
     if controls := len(results) - len(sizes):
         none["coarse patches and small images"] = f"{count(controls, 'run')} of them: controls are no model size"
-    results, groups = sizes, groups_of(sizes, axes)
+    results = sizes
+    groups = groups_of(sizes, axes)
     to_fit = [(group_name(values), values, part, list[str]()) for values, part in in_groups(results, groups)]
     if "data_size" in groups and law is None:
         fixed = [*(name for name in groups if name != "data_size"), "model", "samples"]

@@ -80,7 +80,8 @@ def optimum_law(
             raise ResultsError(f"{name} is 0 or less in some rows, and has no power there; leave it out of --x.")
     _check_alike(table, [*x, *(group or {}), over, y])
     sign = 1 if is_lower_better(y, accuracy) else -1
-    points, left_out = [], {}
+    points = []
+    left_out = {}
     for at, rows in in_groups(table, list(x)):
         means = (sign * rows.groupby(over)[y].mean()).dropna().sort_index()
         best = int(np.argmin(means.to_numpy())) if len(means) else 0
@@ -103,7 +104,8 @@ def optimum_law(
     variance = float(np.sum((logs - ones @ theta) ** 2)) / df
     errors = np.sqrt(variance * np.diag(np.linalg.inv(ones.T @ ones)))
     ends = tuple(Moments(float(m), float(e), df).interval() for m, e in zip(theta[1:], errors[1:], strict=True))
-    scale, exponents = float(np.exp(theta[0])), tuple(map(float, theta[1:]))
+    scale = float(np.exp(theta[0]))
+    exponents = tuple(map(float, theta[1:]))
     name = group_name(group) if group else ""
     return OptimumLaw(over, name, tuple(x), scale, exponents, ends, variance**0.5, tuple(points), left_out)
 

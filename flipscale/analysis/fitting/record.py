@@ -142,7 +142,8 @@ def _finite(value: float) -> float | None:
 
 def notes(fit: Fit) -> list[str]:
     """Cautions that a reader needs before believing a fit."""
-    rows, said = fit.rows, list[str]()
+    rows = fit.rows
+    said = list[str]()
     if rows.open_settings:
         named = [f"{name} ({listed([*map(short, values)], 3)})" for name, values in rows.open_settings.items()]
         said.append(
@@ -177,7 +178,9 @@ def _rises(fit: Fit) -> bool:
 
 def checklist(fit: Fit) -> list[str]:
     """What a reader needs to know before using a fit, one sentence each."""
-    s, law, options = fit.solution, fit.law, fit.options
+    s = fit.solution
+    law = fit.law
+    options = fit.options
     error = f"1 - {fit.y}" if law.link == "logit" and fit.rows.response.accuracy else fit.y
     scale = fit.y if options.linear or law.link == "linear" else f"{law.link} of {error}"
     loss = f"Huber loss (delta {number(fit.delta, 3)}), summed," if options.loss == "huber" else "squares"
@@ -230,7 +233,8 @@ def _intervals(fit: Fit) -> str:
     if fit.stretch is None:
         return f"none, as {fit.no_interval}"
     if fit.whole_seeds:
-        luck, best = "as the lengths of each share its luck", "best sizes" if fit.optima else "front"
+        luck = "as the lengths of each share its luck"
+        best = "best sizes" if fit.optima else "front"
         if fit.frontier:
             return f"95 % CI, {len(fit.draws)} draws of the {best} of {fit.whole_seeds} new seeds, {luck}"
         return f"95 % CI by leaving out each of {fit.whole_seeds} seeds in turn, {luck}"
@@ -289,7 +293,8 @@ def values_words(values: Mapping[str, float]) -> str:
 def doubt_words(doubt: Doubt, forecast: Forecast) -> str:
     """The objection to a forecast, as a sentence."""
     held = forecast.held_out
-    asked, tested = number(forecast.extrapolation, 3), number(held.extrapolation, 2)
+    asked = number(forecast.extrapolation, 3)
+    tested = number(held.extrapolation, 2)
     reach = f"{asked} times the largest run, tested at {tested} times"
     missed = next((setting for setting in held.settings if setting.inside is False), None)
     width = number(100 * (held.sharpness or 0), 2)

@@ -197,7 +197,8 @@ def rows_of(
     if law.link == "logit" or lower_is_better(y) is not None:
         accuracy = not is_lower_better(y, accuracy)
     response = Response(y, law.link, accuracy)
-    ids, weighed = row_names(table), column(table, weights) if weights else np.ones(len(table))
+    ids = row_names(table)
+    weighed = column(table, weights) if weights else np.ones(len(table))
     left_out = {}
     for i, name in enumerate(ids):
         why = why_not(x, variables[i], law) or response.why_not(float(measured[i]))

@@ -35,10 +35,16 @@ _SCALE_ROUNDS = 10  # of fit and scale in turn
 _LEAST_DELTA = 1e-4  # of runs without noise
 _MOST_STEPS = 200
 _GAINS_NO_MORE = 1e-10  # a search ends when a step gains, and should gain, less than this share
-_DAMPED, _FREE = 100.0, 0.1  # of the first step: from starts that may be far away, and from the solution of all points
-_LEAST, _MOST = 1e-12, 1e12  # damping
+# of the first step: from starts that may be far away, and from the solution of all points
+_DAMPED = 100.0
+_FREE = 0.1
+# damping
+_LEAST = 1e-12
+_MOST = 1e12
 _DIAGONAL = 1e-3  # of the damping
-_TRUSTED, _DOUBTED = 0.75, 0.25  # shares of what a step should gain, above and below which damping changes
+# shares of what a step should gain, above and below which damping changes
+_TRUSTED = 0.75
+_DOUBTED = 0.25
 _MANY = 500  # points, of which resamples differ too little to have another solution; 2,000 took 14 s
 _CACHED = 400_000  # numbers of a Jacobian that fit into the processor's cache
 
@@ -96,7 +102,8 @@ class Problem:
         value = predicted - self.z
         if self.linear and self.law.link != "linear":
             y = np.exp(np.minimum(predicted, 700.0))
-            value, jacobian = y - np.exp(self.z), jacobian * y[..., None]
+            value = y - np.exp(self.z)
+            jacobian = jacobian * y[..., None]
         if self.weights is None:
             return value, jacobian
         roots = np.sqrt(self.weights)
@@ -233,7 +240,8 @@ def descend(
     """
     low, high = problem.bounds
     counts = np.ones((len(starts), len(problem.x))) if counts is None else counts
-    parts, objectives = np.clip(starts, low, high), np.full(len(starts), np.inf)
+    parts = np.clip(starts, low, high)
+    objectives = np.full(len(starts), np.inf)
     with np.errstate(all="ignore"):
         blocks = len(starts) * len(problem.x) * len(low) // _CACHED + 1
         for block in np.array_split(np.arange(len(starts)), blocks):
@@ -248,7 +256,9 @@ class _Searches:
 
     def __init__(self, problem: Problem, counts: Array, places: NDArray[np.intp], parts: Array) -> None:
         self.problem = problem if problem.z.ndim == 1 else replace(problem, z=problem.z[places])
-        self.counts, self.places, self.parts = counts, places, parts
+        self.counts = counts
+        self.places = places
+        self.parts = parts
         self.damping = np.ones(len(places))
         self.values, self.jacobian, self.objective = self.at(parts)
 
@@ -260,7 +270,8 @@ class _Searches:
 
     def slopes(self) -> tuple[Array, Array, Array]:
         """The gradient [m, free], the Hessian, and that of the squares above the loss [m, free, free]."""
-        size, bend = np.abs(self.values), self.problem.delta
+        size = np.abs(self.values)
+        bend = self.problem.delta
         pull = self.counts * np.minimum(1.0, bend / np.maximum(size, 1e-300))
         turned = self.jacobian.transpose(0, 2, 1)
         gradient = (turned @ (pull * self.values)[..., None])[..., 0]
@@ -291,7 +302,8 @@ def _descend(searches: _Searches, bounds: tuple[Array, Array], parts: Array, obj
         moved, should_gain = _step(searches, bounds)
         after = searches.at(moved)
         gain = searches.objective - after[2]
-        better, share = gain > 0, gain / np.maximum(should_gain, 1e-300)
+        better = gain > 0
+        share = gain / np.maximum(should_gain, 1e-300)
         dust = _GAINS_NO_MORE * searches.objective
         ended = (gain <= dust) & (should_gain <= 10 * dust) & (searches.damping <= 1) & better
         ended |= ~better & ((should_gain <= dust) | (searches.damping > _MOST))
@@ -306,7 +318,8 @@ def _descend(searches: _Searches, bounds: tuple[Array, Array], parts: Array, obj
 def _step(searches: _Searches, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
     """The next place of each [m, free], and its expected gain [m]."""
     gradient, hessian, above = searches.slopes()
-    (low, high), parts = bounds, searches.parts
+    low, high = bounds
+    parts = searches.parts
     held = ((parts <= low) & (gradient > 0)) | ((parts >= high) & (gradient < 0))
     damped = hessian + searches.damping[:, None, None] * above
     diagonal = np.einsum("mii->mi", above)

@@ -216,7 +216,8 @@ def _held_out_settings(smaller: Fit, rows: Rows, held: NDArray[np.bool_], level:
         z = smaller.law.evaluate(smaller.solution.theta, point[None])[0]
         ends = None if level is None else smaller.mean_band(rows.x[here], level)
         at = dict(zip(rows.columns, map(float, point), strict=True))
-        predicted, measured = float(rows.response.from_link(z)[0]), float(rows.y[here].mean())
+        predicted = float(rows.response.from_link(z)[0])
+        measured = float(rows.y[here].mean())
         settings.append(HeldOutSetting(at, len(here), predicted, measured, ends))
     return settings
 
@@ -279,7 +280,8 @@ def _check_apart(rows: Rows, unique: Array) -> None:
 
 def _held(law: Law, options: Options) -> dict[str, float]:
     """The parameters held fixed, as theta. Raises ResultsError for a name that the law lacks, and wrong ties."""
-    fixed, tied = options.fixed, options.tied
+    fixed = options.fixed
+    tied = options.tied
     for name in (*fixed, *tied, *tied.values()):
         if name not in law.parameters:
             raise ResultsError(f"The law {law.name} has no parameter {name!r}: {did_you_mean(name, law.parameters)}.")

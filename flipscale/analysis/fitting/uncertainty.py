@@ -166,10 +166,12 @@ def widened(
     section 4.14), each end by itself.
     """
     tail = (1 + COVERAGE) / 2
-    by_settings, by_seeds = float(stdtrit(freedom, tail)), float(stdtrit(seeds_freedom, tail))
+    by_settings = float(stdtrit(freedom, tail))
+    by_seeds = float(stdtrit(seeds_freedom, tail))
 
     def half(width: Array) -> Array:
-        settings, seeds = (width / by_settings) ** 2, np.asarray(error, dtype=np.float64) ** 2
+        settings = (width / by_settings) ** 2
+        seeds = np.asarray(error, dtype=np.float64) ** 2
         total = np.maximum(settings + seeds, 1e-300)
         return np.asarray((settings * by_settings + seeds * by_seeds) / np.sqrt(total))
 
@@ -247,7 +249,8 @@ def _cells(z: Array, settings: NDArray[np.intp], seeds: NDArray[np.intp]) -> Arr
 
 def _two_ways(cells: Array) -> tuple[Array, Array]:
     """The offset of each column, 0 on average, and the residual of each cell after its row and its column."""
-    rest, offsets = cells.copy(), np.zeros(cells.shape[1])
+    rest = cells.copy()
+    offsets = np.zeros(cells.shape[1])
     for _ in range(_SWEEPS):
         rest -= np.nanmedian(rest, axis=1)[:, None]
         step = np.nanmedian(rest, axis=0)

@@ -59,7 +59,8 @@ def ablations(data: FigureData) -> list[Panel]:
                 for place, gain in values.items():
                     draw_gain(ax, gain, place + shift, style, limits, across=False)
                 if 0 in values:
-                    level, ends = values[0].mean, [shift, len(strip.order) - 0.55]
+                    level = values[0].mean
+                    ends = [shift, len(strip.order) - 0.55]
                     ax.plot(ends, [level, level], ":", color=style.color, linewidth=0.8, zorder=2)
                 ax.plot([], [], label=setting_words("mask_ratio", ratio), **style.keywords())
             _name_values(ax, strip.order)

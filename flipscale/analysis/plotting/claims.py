@@ -18,7 +18,9 @@ from flipscale.words import joined
 MOST_CLAIMS = 60
 """Claims that fit one page."""
 
-_NAME_LINE, _GAP = 0.15, 0.1  # inches: a line of a name, and the gap between rows
+# inches: a line of a name, and the gap between rows
+_NAME_LINE = 0.15
+_GAP = 0.1
 _NAME_CHARACTERS = 58  # of a claim's name in one line
 
 VERDICT_STYLES = {
@@ -33,7 +35,8 @@ _PUBLISHED = LineStyle("#000000", "|", "")
 
 def claims(data: FigureData) -> list[Panel]:
     """One panel of all claims."""
-    family, rows = data.stated, data.rows
+    family = data.stated
+    rows = data.rows
     if family is None:
         raise Undrawable("the study states no claims")
     # A factor along the schedule has another axis; compare states it.

@@ -71,9 +71,11 @@ ERROR_VS_COMPUTE = FigureKind(
 
 def _draw_arm(ax: Axes, data: FigureData, rows: pd.DataFrame, arm: int) -> None:
     """An arm's points and the power law through its front; its points alone where that cannot be fitted."""
-    style, words = arm_style(arm), data.arms[arm]
+    style = arm_style(arm)
+    words = data.arms[arm]
     means = _means(rows)
-    xs, ys = means["train_flops"].to_numpy(), means["error"].to_numpy()
+    xs = means["train_flops"].to_numpy()
+    ys = means["error"].to_numpy()
     on_front = means.index.isin(frontier(means, x="train_flops", y="error").index)
     dots = style.without_line().keywords()
     ax.plot(xs[~on_front], ys[~on_front], ms=3.5, markerfacecolor="white", alpha=0.6, zorder=2, **dots)
@@ -118,7 +120,8 @@ def isoflop(data: FigureData) -> list[Panel]:
 
     everything = pd.concat([_means(by_arm[arm]) for arm in fits])
     errors = [*(everything["error"] - everything["sd"]), *(everything["error"] + everything["sd"])]
-    lowest, highest = min(error for error in errors if error > 0), max(errors)
+    lowest = min(error for error in errors if error > 0)
+    highest = max(errors)
     shown = {arm: growth.optima[:: max(1, -(-len(growth.optima) // _MOST_BUDGETS))] for arm, growth in fits.items()}
     budgets = sorted({_budget(best.budget) for optima in shown.values() for best in optima})
 

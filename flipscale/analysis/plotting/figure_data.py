@@ -111,7 +111,8 @@ class FigureData:
         Raises Undrawable if nothing can be compared.
         """
         try:
-            stated, looks = self.stated, self.looks
+            stated = self.stated
+            looks = self.looks
             return compare(self.rows, baseline=self.baseline, score=self.score, stated=stated, looks=looks)
         except ResultsError as reason:
             raise Undrawable(str(reason).rstrip(".")) from reason

@@ -168,7 +168,9 @@ def _axis_words(comparison: Comparison, data: FigureData, at: str) -> str:
 BARS = "95 % CIs"
 """The meaning of a gain's bars, in small print."""
 
-_THICK, _THIN = 2.6, 0.9  # points
+# points
+_THICK = 2.6
+_THIN = 0.9
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,8 @@ def limits_of(
 
 def gain_marks(data: FigureData, pairs: Sequence[Pair], limits: tuple[float, float]) -> str:
     """The meaning of points and bars of gains, for the small print."""
-    comparison, gains = data.comparison, [drawn_gain(pair, data.scale) for pair in pairs]
+    comparison = data.comparison
+    gains = [drawn_gain(pair, data.scale) for pair in pairs]
     if not any(gain.uncorrected for gain in gains):
         failing = any(pair.gain.failures for pair in pairs)
         why = "a cell where only some runs learn has no CI" if failing else "one seed gives no CI"

@@ -206,6 +206,7 @@ def add_references(ax: Axes, data: FigureData, rows: pd.DataFrame, x: str, y: st
     style = LineStyle(REFERENCE, "o")
     for name, of_name in published.groupby("name", sort=False):
         of_name = of_name.sort_values(x)
-        xs, ys = of_name[x].astype(float).tolist(), of_name[y].astype(float).tolist()
+        xs = of_name[x].astype(float).tolist()
+        ys = of_name[y].astype(float).tolist()
         ax.plot(xs, ys, label=str(name), linewidth=0.8, ms=5, zorder=2, **style.keywords() | style.marks(filled=False))
     return published

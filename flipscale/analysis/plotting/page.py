@@ -37,7 +37,9 @@ MOST_EMPTY = 0.25
 BEHIND = 2
 """The highest zorder of what lies behind the data: chance, fronts, others' results."""
 
-_WIDTH, _HEIGHT = 3.0, 2.7  # inches per panel
+# inches per panel
+_WIDTH = 3.0
+_HEIGHT = 2.7
 _ALONE = 5.6, 3.7  # inches of a panel alone
 _LETTERS = 17  # of small print in an inch
 _ENTRY = 10.5  # points of a line of a panel's own legend
@@ -148,8 +150,11 @@ def draw_chance(axes: Sequence[Axes], chance: float, words: str = "") -> bool:
     is_log = axes[0].get_yscale() == "log"
     to_scale, from_scale = (math.log, math.exp) if is_log else (float, float)
     limits = [sorted(to_scale(end) for end in ax.get_ylim()) for ax in axes]
-    level, low, high = to_scale(chance), min(low for low, _ in limits), max(high for _, high in limits)
-    bottom, top = min(low, level), max(high, level)
+    level = to_scale(chance)
+    low = min(low for low, _ in limits)
+    high = max(high for _, high in limits)
+    bottom = min(low, level)
+    top = max(high, level)
     if high - low < (1 - MOST_EMPTY) * (top - bottom):
         return False
     margin = 0.04 * (top - bottom)

@@ -106,7 +106,8 @@ def common_ends(names: list[str]) -> tuple[str, list[str], str]:
     first = min(_alike(parts), most)
     last = min(_alike([part[::-1] for part in parts]), most - first)
     left = ["-".join(part[first : len(part) - last]) for part in parts]
-    before, after = parts[0][:first], parts[0][len(parts[0]) - last :]
+    before = parts[0][:first]
+    after = parts[0][len(parts[0]) - last :]
     return "".join(f"{part}-" for part in before), left, "".join(f"-{part}" for part in after)
 
 

@@ -103,7 +103,8 @@ def _controls(rows: pd.DataFrame) -> set[int]:
 
 def _bar(curve: Curve, rows: pd.DataFrame) -> tuple[float, float, float] | None:
     """The arm's time, the baseline's, and the score at which both are read; None where the arm never reaches it."""
-    factor, read = curve.factor, curve.speedup
+    factor = curve.factor
+    read = curve.speedup
     if factor is None or read is None:
         return None
     of_base = rows[(rows["arm"] == 0) & (rows["samples"] == read.at) & rows["seed"].isin(curve.seeds)]

@@ -20,7 +20,8 @@ def tune(data: FigureData) -> list[Panel]:
     outcome = data.sweep
     if outcome is None:
         raise Undrawable("the study tunes no setting")
-    fraction, label = is_fraction(outcome.sweep.by), score_label(outcome.sweep.by)
+    fraction = is_fraction(outcome.sweep.by)
+    label = score_label(outcome.sweep.by)
     values = sorted({each.value for arm in outcome.arms for each in arm.tried})
 
     def panel(number: int, arm: TunedArm) -> Panel:

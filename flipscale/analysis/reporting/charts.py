@@ -100,7 +100,8 @@ def _columns(evidence: Evidence, scores: Sequence[str], along: str) -> list[dict
 
     along: the setting along which curves are drawn.
     """
-    runs, unit = evidence.runs, device_hours(evidence.device)
+    runs = evidence.runs
+    unit = device_hours(evidence.device)
     rows = evidence.results.set_index("id").reindex([run.id for run in runs])
     logs = {failure.id: number for number, failure in enumerate(evidence.failures)}
     cells = [run.cell or "" for run in runs]

@@ -173,7 +173,8 @@ def _scores(evidence: Evidence) -> tuple[str, str] | None:
     cells = rows.groupby(["cell", "arm"], sort=False)[score].agg(["mean", "count"]).astype({"mean": float})
     name = score_label(score).capitalize()
     if score == LOSS:
-        low, high = cells["mean"].min(), cells["mean"].max()
+        low = cells["mean"].min()
+        high = cells["mean"].max()
         span = f"{low:.4g}" if len(cells) == 1 else f"{low:.4g} to {high:.4g} in {len(cells)} cells"
         masked = evidence.results["mask_ratio"].nunique() > 1
         unlike = " Losses at different mask ratios are not comparable: masked runs see fewer patches." if masked else ""
@@ -181,7 +182,8 @@ def _scores(evidence: Evidence) -> tuple[str, str] | None:
     ordered = cells.sort_values("mean", ascending=bool(lower_is_better(score)), kind="stable")
 
     def said(number: int) -> str:
-        (cell, arm), (mean, n) = ordered.index[number], ordered.iloc[number]
+        cell, arm = ordered.index[number]
+        mean, n = ordered.iloc[number]
         several = evidence.results["arm"].nunique() > 1
         where = ", ".join(filter(None, (cell, arm if several else "")))
         runs = f"mean of {n:.0f} runs" if n > 1 else "one run"
@@ -199,7 +201,8 @@ def _means(evidence: Evidence) -> dict[str, Any]:
         return {"means": None, "more_means": 0}
     rows = evidence.results.assign(cell=evidence.results["cell"].fillna(""))
     unit, factor = training_time_unit(evidence)
-    score, percent = scores[0], is_fraction(scores[0])
+    score = scores[0]
+    percent = is_fraction(scores[0])
     scale, digits = (100, 1) if percent else (1, 4)
     spent = [name for name in ("samples", "train_flops") if name in rows]
     listed = []
@@ -248,7 +251,8 @@ def _failures(evidence: Evidence) -> dict[tuple[str, str], list[tuple[int, Faile
 
 def _cost(evidence: Evidence) -> dict[str, Any]:
     """Predicted and measured cost, in the unit that suits them, and the line of facts at the top."""
-    hours, spent = evidence.hours, evidence.spent
+    hours = evidence.hours
+    spent = evidence.spent
     unit, factor = hours_or_seconds(max(hours.about, spent))
     unit = device_hours(evidence.device, unit)
     others = "(runs of the sweep)", "(parents of others)"

@@ -33,7 +33,11 @@ def holm(ps: Sequence[float | None], looks: int = 1) -> list[Judged | None]:
     """
     order = sorted((p, i) for i, p in enumerate(ps) if p is not None)
     judged: list[Judged | None] = [None] * len(ps)
-    m, worst, failed, share, before = len(order), 0.0, False, len(order), -1.0
+    m = len(order)
+    worst = 0.0
+    failed = False
+    share = len(order)
+    before = -1.0
     for k, (p, i) in enumerate(order):
         if not failed and p > before:
             share = m - k

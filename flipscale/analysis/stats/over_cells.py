@@ -63,7 +63,8 @@ def slope_of(lines: Sequence[tuple[Array, Sequence[Moments]]], by_seed: Array | 
 
 def _bends_p(lines: Sequence[tuple[Array, Sequence[Moments]]], slope: float) -> float | None:
     """p of the chi-squared of the residuals from parallel lines."""
-    squares, df = 0.0, -1
+    squares = 0.0
+    df = -1
     for x, cells in lines:
         means, errors = (np.array([getattr(cell, name) for cell in cells]) for name in ("mean", "error"))
         if (errors <= 0).any():

@@ -53,7 +53,8 @@ class TrialQueue(Searcher):
 
     def __init__(self, path: Path, trials: Trials):
         super().__init__()
-        self.path, self.trials = path, trials
+        self.path = path
+        self.trials = trials
         self.waiting = list(range(len(trials.tasks)))
         self.out: dict[str, int] = {}
         self.reader = StateReader(Path(trials.runs).parent)
@@ -196,7 +197,8 @@ def main(path: Path) -> int:
 def _request(trials: Trials, config: JsonObject) -> Any:
     """The resources of a trial: a bundle for each process, on other nodes than those that failed under its runs."""
     task = trials.tasks[config["task"]]
-    bundle, processes = bundle_of(task, trials.site), task.resources.devices
+    bundle = bundle_of(task, trials.site)
+    processes = task.resources.devices
     nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     usable = [node for node in nodes if not _names(node) & set(trials.site["exclude"])]
     others = [node for node in usable if not _names(node) & set(config["avoid"].split(","))]

@@ -43,7 +43,8 @@ class RayLauncher(ClusterLauncher):
             )
 
     def submit(self, requests: Sequence[Request]) -> Iterator[Job]:
-        url, name = cluster.find(self.address), new_name()
+        url = cluster.find(self.address)
+        name = new_name()
         trials = self._trials(requests, name, url)
         trials.write(self.home)
         cluster.check_shared(url, trials.path(self.home))
@@ -63,7 +64,8 @@ class RayLauncher(ClusterLauncher):
         trials = self._trials(requests, "NAME", "")
         shapes = Counter(f"{task.resources.devices} x {bundle_of(task, self.site)}" for task in trials.tasks)
         most = f", at most {self.site['throttle']} at once" if self.site["throttle"] else ""
-        runs, tasks = count(len(requests), "run"), count(len(trials.tasks), "trial")
+        runs = count(len(requests), "run")
+        tasks = count(len(trials.tasks), "trial")
         said = [f"# a Ray job: {runs} in {tasks} of Ray Tune{most}\n"]
         for shape, number in shapes.items():
             said.append(f"# {count(number, 'trial')} {'asks' if number == 1 else 'ask'} for {shape}\n")

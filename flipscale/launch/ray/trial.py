@@ -43,10 +43,12 @@ class Trial(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         path = Path(config["submission"])
-        trials, index = Trials.read(path), int(config["task"])
+        trials = Trials.read(path)
+        index = int(config["task"])
         task = trials.tasks[index]
         job = job_id(trials.name, index)
-        node, starts = _node(ray.get_runtime_context().get_node_id()), path.with_name(f"{index}.starts")
+        node = _node(ray.get_runtime_context().get_node_id())
+        starts = path.with_name(f"{index}.starts")
         attempt = Attempt(f"ray/{job}", _starts_before(starts, node), node["NodeName"])
         log = path.with_name(f"{index}.log")
         self.attendant = Attendant(
@@ -104,7 +106,8 @@ class TrialWorker:
     """`train` on some folders, in one process or several, to the attendant as if it were one."""
 
     def __init__(self, trials: Trials, task: Task, folders: Sequence[Path], log: Path, attempt: Attempt):
-        command, processes = _command(trials, folders), task.resources.devices
+        command = _command(trials, folders)
+        processes = task.resources.devices
         environment = {
             **threads(trials.site["cpus_per_process"]),
             JOB: attempt.job,

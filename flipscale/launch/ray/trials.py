@@ -109,7 +109,8 @@ def tasks_of(requests: Sequence[Request], site: Site) -> list[Task]:
 
 def bundle_of(task: Task, site: Site) -> dict[str, float]:
     """The needs of each process of a run."""
-    processes, gpus = task.resources.devices, task.resources.gpus
+    processes = task.resources.devices
+    gpus = task.resources.gpus
     bundle: dict[str, float] = {"CPU": task.cores}
     if gpus:
         # Ray counts in ten-thousandths; rounded up, three thirds would not fit on a GPU.

@@ -100,7 +100,8 @@ def nodes_of(resources: Resources, site: Site) -> int:
 
     LaunchError if its processes cannot be split evenly over them.
     """
-    gpus, processes = resources.gpus, resources.devices
+    gpus = resources.gpus
+    processes = resources.devices
     what, key, needed = ("GPUs", "gpus_per_node", gpus) if gpus else ("processes", "processes_per_node", processes)
     most = site[key] or needed
     nodes = math.ceil(needed / most)
@@ -163,7 +164,8 @@ class _Arrays:
 
     def add(self, tasks: Mapping[int, Sequence[Request]], *, lanes: int = 1, after: str | None = None) -> None:
         runs = [run for of_task in tasks.values() for run in of_task]
-        first, site = runs[0], self.site
+        first = runs[0]
+        site = self.site
         resources, cores = needs_of(first, site)
         nodes = nodes_of(first.resources, site)
         if first.asked.starts_its_processes and nodes > 1:
@@ -171,7 +173,8 @@ class _Arrays:
                 f"{first.id}: open_clip's program trains on one node, of {site['gpus_per_node']} GPUs here; lower "
                 f"resources.gpus from {resources.gpus}, or use flipscale's own trainer."
             )
-        processes, written = first.resources.devices // nodes, site["memory_per_process"]
+        processes = first.resources.devices // nodes
+        written = site["memory_per_process"]
         if written == PREDICTED:  # All jobs of an array ask for the same, so for what the neediest run needs.
             memory = max(host_memory(run, processes) or 0 for run in runs) or None
         elif written == ALL:
@@ -221,6 +224,7 @@ class _Arrays:
 
     def lanes(self, line: Sequence[Request]) -> int:
         """How many runs are at once in a job: on a device, and beside each other on a node of which it has all GPUs."""
-        gpus, most = line[0].resources.gpus, int(self.site["gpus_per_node"])
+        gpus = line[0].resources.gpus
+        most = int(self.site["gpus_per_node"])
         beside = most // gpus if gpus and self.site["pack"]["whole_nodes"] else 1
         return share_of(line, self.site) * max(1, beside)

@@ -36,7 +36,9 @@ def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
     after: SLURM's number of the array that `array.after` names.
     LaunchError where an option would not stay on its line.
     """
-    site, path, gpus = array.site, array.path(home), array.gpus_per_node
+    site = array.site
+    path = array.path(home)
+    gpus = array.gpus_per_node
     gpu = [f"gpu:{site['gpu_type']}:{gpus}" if site["gpu_type"] else f"gpu:{gpus}"] if gpus else []
     options = {
         "job_name": scheduler.job_name(array.name),
@@ -233,7 +235,8 @@ def worker_command(array: JobArray, folders: Iterable[Path], gpus: str | None = 
 
     gpus: the job's GPUs that this lane has for itself, in the form of CUDA_VISIBLE_DEVICES; None for all.
     """
-    site, folders = array.site, list(folders)
+    site = array.site
+    folders = list(folders)
     srun = [
         "srun",
         "--overlap",  # Lanes share what the job has.

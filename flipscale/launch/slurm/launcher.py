@@ -59,7 +59,8 @@ class SlurmLauncher(ClusterLauncher):
         for array in self._arrays(requests, self._configuration(), self.parents_under_way(requests)):
             # Jobs are written down before they are sent: every sent job is known, whatever happens in between.
             for index, run_ids in array.tasks.items():
-                log, now = str(array.log(self.home, index)), time.time()
+                log = str(array.log(self.home, index))
+                now = time.time()
                 yield from (Job(run_id, self.name, f"{array.name}/{index}", now, log=log) for run_id in run_ids)
             try:
                 numbers[array.name] = send(array, self.home, numbers.get(array.after)).slurm_id
@@ -78,14 +79,17 @@ class SlurmLauncher(ClusterLauncher):
 
         said = []
         try:
-            configured, before = self._configuration(), self.parents_under_way(requests)
+            configured = self._configuration()
+            before = self.parents_under_way(requests)
         except LaunchError:  # SLURM is not here
-            configured, before = scheduler.Configuration(), {}
+            configured = scheduler.Configuration()
+            before = {}
         for array in self._arrays(requests, configured, before):
             first = [self._run(run_id).path for run_id in next(iter(array.tasks.values()))]
             script = array.path(self.home).with_suffix(".sh")
             lanes = f", up to {array.lanes} at once in each" if array.lanes > 1 else ""
-            runs, jobs = count(len(array.run_ids), "run"), count(len(array.tasks), "job")
+            runs = count(len(array.run_ids), "run")
+            jobs = count(len(array.tasks), "job")
             said.append(f"# sbatch {script}: {runs} in {jobs}{lanes}\n")
             said.append(f"# in the first of them: {shlex.join(worker_command(array, first))}\n")
             said.append(script_of(array, self.home, f"NUMBER-OF-{array.after}" if array.after else None) + "\n")

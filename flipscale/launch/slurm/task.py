@@ -41,7 +41,8 @@ def main(path: Path, code: int | None = None) -> int:
     killed."""
     array = read_record(path)
     launcher = SlurmLauncher(Path(array.runs).parent, array.site, command=array.command)
-    index, submission = int(os.environ["SLURM_ARRAY_TASK_ID"]), path.parent.name
+    index = int(os.environ["SLURM_ARRAY_TASK_ID"])
+    submission = path.parent.name
     launcher.study = submission.rsplit("-", 4)[0]
     attempt = Attempt(
         job=f"slurm/{array.name}/{index}",
@@ -111,9 +112,11 @@ def _see_through(attendant: Attendant, array: JobArray, launcher: SlurmLauncher)
 def _after_a_signal(attendant: Attendant, array: JobArray, launcher: SlurmLauncher) -> None:
     """Have the job started again, unless it was cancelled."""
     left = float(os.environ.get("SLURM_JOB_END_TIME", "inf")) - time.time()
-    kind, reason = FailureKind.PREEMPTED, "Its job was pre-empted."
+    kind = FailureKind.PREEMPTED
+    reason = "Its job was pre-empted."
     if attendant.signal == signal.SIGUSR2 and left <= array.site["warning"] + EARLY_SECONDS:
-        kind, reason = FailureKind.TIMEOUT, "The time limit of its job was near."
+        kind = FailureKind.TIMEOUT
+        reason = "The time limit of its job was near."
     elif attendant.signal != signal.SIGUSR2 and scheduler.is_running(_job_id()) is False:
         # If SLURM starts the job again, the next attempt notes the interruption.
         _say("stopped, as the job was cancelled or SLURM has removed it from its node")

@@ -68,7 +68,8 @@ class CheckpointWriter:
 
     def wait(self) -> None:
         """Wait for the state in the making. Raises what made it fail."""
-        writing, self._writing = self._writing, None
+        writing = self._writing
+        self._writing = None
         if writing is not None:
             writing.result()
 
@@ -80,7 +81,8 @@ class CheckpointWriter:
 
     def _copied(self, state: TrainingState) -> Any:
         """The state, with its tensors copied into the memory of the last copy: new memory takes eight times as long."""
-        kept, self._copies = iter(self._copies), []
+        kept = iter(self._copies)
+        self._copies = []
 
         def copied(value: Any) -> Any:
             if isinstance(value, dict):

@@ -40,7 +40,8 @@ class OwnRows:
 
     def of(self, data: Data, step: int) -> tuple[Images, Integers]:
         """Images [b, 3, S, S] and tokens [b, T]."""
-        settings, drawn_step = self.settings, self.steps_before + step
+        settings = self.settings
+        drawn_step = self.steps_before + step
         rows = range(self.first, self.first + self.count)
         indices = data.order(settings.seed, drawn_step, settings.batch_size, rows)
         return data.batch(indices, views(settings, drawn_step * settings.batch_size + self.first, self.count))
@@ -61,7 +62,8 @@ class _Batches(Dataset[Loaded | Exception]):
     """The batches of a training, by step, in a loader process."""
 
     def __init__(self, reopen: Callable[[], Data], rows: OwnRows):
-        self.reopen, self.rows = reopen, rows
+        self.reopen = reopen
+        self.rows = rows
         self.data: Data | None = None
 
     def __getitem__(self, step: int) -> Loaded | Exception:
@@ -98,9 +100,11 @@ def load(
             if isinstance(loaded, Exception):
                 raise loaded
             data.note(loaded.flaws, rows.count)
-            images, tokens = loaded.images, loaded.tokens
+            images = loaded.images
+            tokens = loaded.tokens
             if pin:
-                images, tokens = images.pin_memory(), tokens.pin_memory()
+                images = images.pin_memory()
+                tokens = tokens.pin_memory()
             yield Loaded(images, tokens, loaded.flaws, loaded.cpu_seconds)
 
 

@@ -56,10 +56,13 @@ def fit(
     is no longer a number. After `kept_step` the state is kept for runs that go on from there. checkpoint_seconds: the
     training between two checkpoints; None: as `interval` of checkpoints.py has it.
     """
-    settings, progress, steps = training.settings, training.progress, training.steps
+    settings = training.settings
+    progress = training.progress
+    steps = training.steps
     score_at = scored_steps(settings)
     clock = _Clock(training, data)
-    talked, recorded = time.monotonic(), recorded_steps(settings)
+    talked = time.monotonic()
+    recorded = recorded_steps(settings)
     stop = 0
     training.group.settle()  # A run before that diverged left flags.
     with contextlib.closing(_RunWriter(training, lease, clock, checkpoint_seconds)) as writer:
@@ -100,9 +103,12 @@ def recorded_steps(settings: Settings) -> set[int]:
 def records_of_trunk(training: Training, trunk: RunFolder) -> list[JsonObject]:
     """The records that a run which goes on from a trunk would have written had it trained that part itself. Only their
     times differ: they go by the mean pace of the trunk."""
-    progress, batch_size, reached = training.progress, training.settings.batch_size, training.progress.step
+    progress = training.progress
+    batch_size = training.settings.batch_size
+    reached = training.progress.step
     scores = {record["step"]: dict(record) for record in trunk.records()[0] if "scores" in record}
-    score_at, records = scored_steps(training.settings), list[JsonObject]()
+    score_at = scored_steps(training.settings)
+    records = list[JsonObject]()
     for step in sorted(recorded_steps(training.settings)):
         if step > reached:
             break
@@ -115,7 +121,8 @@ def records_of_trunk(training: Training, trunk: RunFolder) -> list[JsonObject]:
             images_per_second=reached * batch_size / progress.seconds,
             seconds=progress.seconds * step / reached,
         )
-        progress.recorded_step, progress.recorded_seconds = step, record.seconds
+        progress.recorded_step = step
+        progress.recorded_seconds = record.seconds
         records.append(record.to_dict())
         if step in scores and step in score_at:
             # A trunk that ends there has the scores of its mean weights too.
@@ -130,9 +137,11 @@ def batches(data: Data, training: Training, steps: int) -> Iterator[tuple[Tensor
     They are made ahead where that helps, and go to a GPU while it computes: from pinned memory. Data that is read as it
     is needed is read by other processes, on a GPU or if the study asks for them; else by LOADERS threads.
     """
-    on_gpu, start = training.device.type == "cuda", training.progress.step
+    on_gpu = training.device.type == "cuda"
+    start = training.progress.step
     if data.reopen is not None and training.loaders:
-        rows, loaders = training.own_rows, training.loaders
+        rows = training.own_rows
+        loaders = training.loaders
         for loaded in load(data, data.reopen, rows, range(start, steps), loaders=loaders, pin=on_gpu):
             training.loading_seconds += loaded.cpu_seconds
             yield loaded.images, loaded.tokens
@@ -164,7 +173,8 @@ class _Clock:
     """Training seconds, wall and CPU, and what the data found corrupt, counted into `progress`."""
 
     def __init__(self, training: Training, data: Data):
-        self.training, self.data = training, data
+        self.training = training
+        self.data = data
         self.worked, self.corrupt = 0.0, data.corrupt()
         self.restart()
 
@@ -172,7 +182,8 @@ class _Clock:
         self.wall, self.cpu = time.perf_counter(), time.process_time()
 
     def read(self) -> None:
-        wall, cpu = self.wall, self.cpu
+        wall = self.wall
+        cpu = self.cpu
         self.restart()
         self.training.progress.seconds += self.wall - wall
         self.worked += self.cpu - cpu + self.training.loading_seconds
@@ -185,7 +196,8 @@ class _Clock:
         worked, unreadable = self.training.group.total(self.worked, corrupt - self.corrupt)
         self.training.progress.cpu_seconds += worked
         self.training.progress.corrupt += round(unreadable)
-        self.worked, self.corrupt = 0.0, corrupt
+        self.worked = 0.0
+        self.corrupt = corrupt
 
 
 class _RunWriter:
@@ -196,7 +208,9 @@ class _RunWriter:
     """
 
     def __init__(self, training: Training, lease: Lease | None, clock: _Clock, checkpoint_seconds: float | None):
-        self.training, self.lease, self.clock = training, lease, clock
+        self.training = training
+        self.lease = lease
+        self.clock = clock
         self.checkpoints = CheckpointWriter(lease) if lease is not None else None
         self.checkpoint_seconds = checkpoint_seconds
         self.interval = FIRST_SECONDS if checkpoint_seconds is None else checkpoint_seconds
@@ -215,7 +229,8 @@ class _RunWriter:
             self.flush()
 
     def flush(self) -> None:
-        waiting, self.waiting = self.waiting, []
+        waiting = self.waiting
+        self.waiting = []
         self.written = time.monotonic()
         if waiting and self.lease is not None:
             self.lease.append([record.to_dict() for record in waiting])
@@ -250,14 +265,16 @@ class _RunWriter:
         self.clock.settle()
         if self.checkpoints is not None:
             self.checkpoints.write(self.training.state(), CHECKPOINT_FILE)
-        self.saved, self.saved_step = time.monotonic(), self.training.progress.step
+        self.saved = time.monotonic()
+        self.saved_step = self.training.progress.step
         if self.checkpoint_seconds is None:
             self.interval = interval(self.saved - began, self.training.group.size)
 
 
 def _record(training: Training, clock: _Clock, lr: float) -> StepRecord:
     """Mean loss and speed since the last record. Reading the loss waits for the device."""
-    progress, batch_size = training.progress, training.settings.batch_size
+    progress = training.progress
+    batch_size = training.settings.batch_size
     steps = progress.step - progress.recorded_step
     loss = training.loss_of(progress.recorded_step, progress.step)
     clock.read()
@@ -267,7 +284,8 @@ def _record(training: Training, clock: _Clock, lr: float) -> StepRecord:
             f"lower lr, lengthen warmup or set grad_clip."
         )
     seconds = progress.seconds - progress.recorded_seconds
-    progress.recorded_step, progress.recorded_seconds = progress.step, progress.seconds
+    progress.recorded_step = progress.step
+    progress.recorded_seconds = progress.seconds
     return StepRecord(
         step=progress.step,
         samples_seen=progress.step * batch_size,
@@ -281,7 +299,8 @@ def _record(training: Training, clock: _Clock, lr: float) -> StepRecord:
 
 def _score(training: Training, clock: _Clock, score: Callable[[Group], Evaluated]) -> ScoreRecord:
     """Evaluate, with the clock of the training stopped: all processes encode, and process 0 has the scores."""
-    progress, group = training.progress, training.group
+    progress = training.progress
+    group = training.group
     clock.read()
     began = time.perf_counter()
     evaluated = score(group)

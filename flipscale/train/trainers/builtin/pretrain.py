@@ -64,7 +64,8 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
     talk: Callable[[str], None] = partial(say, run) if lease else lambda line: None
     memory = PeakMemory(group.device)
     prepared = _prepare(run, settings, resources, group, leads=lease is not None)
-    training, data = prepared.training, prepared.data
+    training = prepared.training
+    data = prepared.data
     with group.together():
         resumed = training.resume(run)
         trunk = None if resumed else kept_trunk(run)
@@ -73,7 +74,8 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
         elif not resumed and (before := gone_on_with(run)):
             training.go_on_with(before)
     training.begin()
-    steps, progress = training.steps, training.progress
+    steps = training.steps
+    progress = training.progress
     if trunk is not None and lease is not None:
         lease.append(records_of_trunk(training, trunk))
     talk(

@@ -99,7 +99,8 @@ def time_shapes(run: RunFolder, lease: Lease | None, group: Group, stop: Stop) -
 
     Only process 0 has the lease. Nothing is kept of a probe that a signal stops.
     """
-    probe, resources = read_probe(run.path), asked_of(run).resources
+    probe = read_probe(run.path)
+    resources = asked_of(run).resources
     assert probe is not None
     began = time.time()
     program_seconds = began - psutil.Process().create_time()
@@ -132,7 +133,10 @@ class _Timer:
     """The measurements, turn by turn."""
 
     def __init__(self, run: RunFolder, lease: Lease | None, group: Group, resources: Resources, probe: Probe):
-        self.run, self.lease, self.group, self.resources = run, lease, group, resources
+        self.run = run
+        self.lease = lease
+        self.group = group
+        self.resources = resources
         self.shapes = [_ShapeTurns(stage(each)) for each in probe.shapes if is_timed_by_steps(each)]
         self.evaluations = [_EvaluationTurns(scored(settings)) for settings in probe.evaluations]
         self.opened: dict[str, tuple[Data, dict[str, HeldOutItems]]] = {}
@@ -155,7 +159,8 @@ class _Timer:
 
     def timings(self, site: str, program_seconds: float) -> Timings:
         """The measurements, as records."""
-        device, now = device_name(self.group.device), time.time()
+        device = device_name(self.group.device)
+        now = time.time()
         hardware = cpu_name() if device == "cpu" else device
         place = TimingPlace(site, device, hardware)
         steps = [self._step_time(measured, place, program_seconds) for measured in self.shapes if measured.turns]
@@ -197,7 +202,8 @@ class _Timer:
             torch.cuda.empty_cache()
 
     def _timed(self, measured: _ShapeTurns) -> _Turn:
-        settings, group = measured.settings, self.group
+        settings = measured.settings
+        group = self.group
         with group.together():
             data, evaluations = self._open(settings)
         words = group.share(vocabulary(data, evaluations))
@@ -215,7 +221,8 @@ class _Timer:
             measured.steps = int(group.share(min(MOST_STEPS, max(LEAST_STEPS, wanted))))
         (first, first_cpu), (wall, cpu) = self._take_steps(training, data, warm, measured.steps)
         first_cpu, cpu = group.total(first_cpu, cpu)
-        step, step_cpu = wall / measured.steps, cpu / measured.steps
+        step = wall / measured.steps
+        step_cpu = cpu / measured.steps
         return _Turn(building, max(0.0, first - warm * step), max(0.0, first_cpu - warm * step_cpu), step, step_cpu)
 
     def _take_steps(self, training: Training, data: Data, warm: int, steps: int) -> list[tuple[float, float]]:

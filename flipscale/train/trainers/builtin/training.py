@@ -285,7 +285,8 @@ class Training:
 
     def _in_part(self, is_last: bool) -> contextlib.AbstractContextManager[None]:
         """Gradients add up here and go to the other processes with the last part of a batch."""
-        module, waits = self.module, not is_last
+        module = self.module
+        waits = not is_last
         return module.no_sync() if waits and isinstance(module, DistributedDataParallel) else contextlib.nullcontext()
 
     def state(self, *, is_trunk: bool = False) -> TrainingState:
@@ -345,7 +346,8 @@ class Training:
         """
 
         def take(state: TrainingState) -> None:
-            weights, here = state["model"], self.optimizer.state_dict()
+            weights = state["model"]
+            here = self.optimizer.state_dict()
             moments = {name: state["optimizer"]["state"][number] for number, name in enumerate(state["parameters"])}
             tables = ("token_embedding.weight", "model.positional_embedding", "text.positional_embedding")
             new = () if parent.settings.text_length == self.settings.text_length else tables
@@ -408,13 +410,15 @@ class _GlobalLoss(ClipLoss):  # type: ignore[misc]
         """Logits [b, B] of own images for all texts, and of own texts for all images."""
         width = image_features.shape[1]
         both = self.group.gathered(torch.cat([image_features, text_features], dim=1))
-        images, texts = both[:, :width], both[:, width:]
+        images = both[:, :width]
+        texts = both[:, width:]
         return logit_scale * image_features @ texts.T, logit_scale * text_features @ images.T
 
 
 def rows_of(settings: Settings, processes: int, parts: int) -> int:
     """The rows of a batch that each process takes. FlipscaleError where they do not come out whole."""
-    batch, share = settings.batch_size, processes * parts
+    batch = settings.batch_size
+    share = processes * parts
     if batch % share:
         nearest = max(share, (2 * batch + share) // (2 * share) * share)
         raise FlipscaleError(

@@ -34,8 +34,10 @@ class ProgramOutput:
         self.times = or_none(read_json, job.folder / "times.json", dict[str, tuple[float, float]]) or {}
         # The first part of an epoch that is done again is not counted, as with flipscale's own trainer.
         self.seconds, self.cpu_seconds = self.times.get(str(done), (0.0, 0.0))
-        self.mark, self.cpu_mark = 0.0, 0.0
-        self.recorded_step, self.recorded_seconds = self.step, self.seconds
+        self.mark = 0.0
+        self.cpu_mark = 0.0
+        self.recorded_step = self.step
+        self.recorded_seconds = self.seconds
         self.unreadable = 0
         self.scores: dict[str, float] = {}
         self.said = time.monotonic()
@@ -70,7 +72,8 @@ class ProgramOutput:
             )
         samples = (self.step - self.recorded_step) * job.settings.batch_size
         speed = samples / max(self.seconds - self.recorded_seconds, 1e-9)
-        self.recorded_step, self.recorded_seconds = self.step, self.seconds
+        self.recorded_step = self.step
+        self.recorded_seconds = self.seconds
         record = StepRecord(
             step=self.step,
             samples_seen=self._samples,

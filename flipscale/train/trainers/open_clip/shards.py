@@ -102,7 +102,8 @@ def _content(settings: Settings, data: Data) -> list[Any]:
 
 def _write(folder: Path, data: Data, image_size: int) -> Shards:
     """Write the shards and their index; the URLs in it do not count, as folders may be moved."""
-    expected, free = data.size * 3 * image_size**2, shutil.disk_usage(folder.parent).free
+    expected = data.size * 3 * image_size**2
+    free = shutil.disk_usage(folder.parent).free
     if expected > free:
         raise DataError(
             f"{folder.parent}: shards of {data.size} pairs take up to {expected / 1e9:.1f} GB and the disk has "

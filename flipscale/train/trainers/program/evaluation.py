@@ -70,7 +70,8 @@ def with_program_scores(
             answer = _answer(program, run, lease, stop)
             measured = None if answer is None else _checked(name, program, answer)
         except Failed as error:
-            kind, reason = FailureKind(error.failure.kind), error.failure.reason
+            kind = FailureKind(error.failure.kind)
+            reason = error.failure.reason
             cause = Cause(kind if kind in _KEPT_KINDS else FailureKind.CODE, f"evaluation.sets.{name}: {reason}")
             raise Failed(cause) from error
         except FlipscaleError as error:

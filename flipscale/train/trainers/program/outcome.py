@@ -68,7 +68,8 @@ class _Wrong(Exception):
     """The fault of an outcome, and its remedy."""
 
     def __init__(self, what: str, right: str = 'write {"scores": {"zero_shot_top1": 0.41}} there, or print it last'):
-        self.what, self.right = what, right
+        self.what = what
+        self.right = right
         super().__init__(what)
 
 
@@ -100,7 +101,8 @@ def _check(program: str, entry: str, value: Any) -> None:
     """Raise _Wrong for an entry that is not a number or cannot be right, and Failed for a score that is not finite."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _Wrong(f"gives {entry} as {value!r}, which is not a number")
-    name, what = entry.removeprefix("scores."), f"gives {entry} as {value}"
+    name = entry.removeprefix("scores.")
+    what = f"gives {entry} as {value}"
     if name != entry and not math.isfinite(value):
         raise Failed(Cause(FailureKind.DIVERGED, f"{program} gives {name} as {value}; lower lr or lengthen warmup."))
     if is_fraction(name) and not 0 <= value <= 1:
@@ -133,7 +135,8 @@ def complete(outcome: Outcome, run: RunFolder, attempts: Attempts) -> Result:
         "final_loss": final_loss(run, steps),
         **{name: value for name, value in outcome.items() if value is not None},
     }
-    samples, seconds = result["samples_seen"], result["train_seconds"]
+    samples = result["samples_seen"]
+    seconds = result["train_seconds"]
     data_size = settings.data_size if settings.is_clip else None
     pairs = result.setdefault("unique_pairs", None if data_size is None else min(data_size, samples))
     if pairs and samples:

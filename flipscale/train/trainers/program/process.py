@@ -223,8 +223,10 @@ def run_program(start: ProgramStart, run: RunFolder, lease: Lease, stop: Stop, *
     attempts.attempts += 1
     say(run, f"attempt {attempts.attempts}: {' '.join(start.arguments)}")
     program = Program(start.arguments, environment_of(run, start.environment))
-    earlier, tail = replace(attempts), deque[str](maxlen=TAIL)
-    noted, last_record = -math.inf, run.tail("metrics.jsonl", 64)
+    earlier = replace(attempts)
+    tail = deque[str](maxlen=TAIL)
+    noted = -math.inf
+    last_record = run.tail("metrics.jsonl", 64)
     killed_at: float | None = None
     try:
         with run.open_log() as log:
@@ -292,7 +294,8 @@ def _end_leftover(run: RunFolder, note: str) -> None:
     known = or_none(read_json, run.path / note, _Note)
     if known is None or known.machine != machine() or not is_alive(known.pid, known.born):
         return
-    pid, born = known.pid, known.born
+    pid = known.pid
+    born = known.born
     if not is_ours(pid, born, variable=RUN_VARIABLE, values=[str(run.path.resolve())]):
         say(run, f"{note} names process {pid}, which was not started for this run: it is left alone")
     else:
@@ -309,7 +312,8 @@ def _count(attempts: Attempts, earlier: Attempts, program: Program) -> None:
     if program.usage is None:
         cpu, memory = usage(program.pid)
     else:
-        cpu, memory = program.usage.ru_utime + program.usage.ru_stime, 1024 * program.usage.ru_maxrss
+        cpu = program.usage.ru_utime + program.usage.ru_stime
+        memory = 1024 * program.usage.ru_maxrss
         # Linux counts what the process that started it held as the program's: only more than that is its own. Otherwise
         # what was seen while it lived stands.
         memory = memory if program.starters_memory is not None and memory > program.starters_memory else 0
@@ -320,7 +324,8 @@ def _count(attempts: Attempts, earlier: Attempts, program: Program) -> None:
 
 def usage(session: int) -> tuple[float, int]:
     """CPU seconds of all processes of a session so far, and the bytes in memory of the largest."""
-    seconds, memory = 0.0, 0
+    seconds = 0.0
+    memory = 0
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, ProcessLookupError):
             if os.getsid(process.pid) == session:
