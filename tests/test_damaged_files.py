@@ -391,7 +391,7 @@ def test_a_record_that_is_none_is_gone_around(study: Study, line: bytes) -> None
 def test_what_a_program_recorded_in_the_wrong_type_counts_as_not_recorded(tmp_path: Path) -> None:
     line = {"step": 1, "samples_seen": 32, "loss": "bad", "images_per_second": 3, "scores": {"a": 1, "b": "c"}}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
-    assert RunFolder(tmp_path).reached(scores=True) == Reached(32, None, 3.0, {"a": 1.0})
+    assert RunFolder(tmp_path).reached(scores=True) == Reached(32, step=1, images_per_second=3.0, scores={"a": 1.0})
 
 
 # Files as such

@@ -22,8 +22,9 @@ def probe_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def probe(args: argparse.Namespace) -> int:
-    """Time a few steps of each shape of a study where it will run, or the first seconds of a program of your own; plan,
-    watch and budgets then use these times."""
+    """Time a few steps of each shape of a study, or the first seconds of a program of your own, where it will run.
+
+    plan, watch and budgets then use these times."""
     from flipscale.planning.timing import is_timed_by_start
     from flipscale.workflow.probed import finish_probe, shapes_of, start_probe
     from flipscale.workflow.submitted import refuse_unready

@@ -218,7 +218,8 @@ def read_reached(lines: Sequence[bytes], *, scores: bool = True) -> Reached:
     evaluation = _last_with("scores", lines).get("scores") if scores else None
     known = storable(evaluation) if isinstance(evaluation, dict) else {}
     numbers = {name: value for name, value in known.items() if is_number(value)}
-    last = _last_with("loss", lines) or _last_with("step", lines)
+    began = b'"start"'  # A record of a start is no progress.
+    last = _last_with("loss", lines) or _last_with("step", [line for line in lines if began not in line])
     return record_of(Reached, {**last, "scores": numbers}, leniently=True)
 
 

@@ -272,7 +272,7 @@ def test_the_first_measured_score_is_taken_and_an_unknown_one_is_named():
 
 
 def test_a_baseline_that_no_run_has_is_named_with_what_there_is():
-    with pytest.raises(ResultsError, match=r"the baseline mask_ratio=0\.9; there is mask_ratio=0, mask_ratio=0\.5"):
+    with pytest.raises(ResultsError, match=r"the baseline mask_ratio=0\.9; there is mask_ratio=0; mask_ratio=0\.5"):
         compare(rows(logarithmic), baseline={"mask_ratio": 0.9})
 
 

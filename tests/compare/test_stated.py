@@ -32,6 +32,7 @@ from flipscale.door.statements import Contrast, Expectation, StatedClaim
 from flipscale.errors import StudyError
 from flipscale.planning.runs import plan
 from flipscale.study import read_study
+from flipscale.study.claims import claims_at_budgets
 
 ROOT = Path(__file__).parents[2]
 TABLE_1 = ROOT / "tests/recipe_1/recipe.csv"
@@ -528,6 +529,10 @@ def test_a_best_size_at_the_edge_of_the_grid_is_said(tmp_path: Path) -> None:
     first = claims_json(judged)["claims"][0]
     assert first["along"] == [1e11, 2.5e11, 6e11, 1.5e12]
     assert len(first["best"]) == 8
+
+
+def test_a_study_without_budgets_has_nothing_at_budgets() -> None:
+    assert claims_at_budgets(read_study(ROOT / "studies/recipe.yaml")) == ()
 
 
 def test_a_seed_takes_no_part_in_the_choice_for_itself() -> None:

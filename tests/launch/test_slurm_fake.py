@@ -334,6 +334,7 @@ def test_weights_without_a_place_are_scored_as_others_end(tmp_path, idle, monkey
 
     class Settings(dict):
         evaluation = ()
+        is_clip = True
 
     class Trained(StandInRun):
         settings = Settings()
