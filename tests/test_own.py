@@ -310,7 +310,7 @@ def test_a_probe_predicts_hours_from_the_first_seconds_of_the_program(probed):
     assert code == 0
     short, long = planned.runs[0], planned.runs[2]
     assert 0.25 < short.timed.seconds < 5  # It ended: a whole run.
-    assert 100 < long.timed.seconds < 200
+    assert 50 < long.timed.seconds < 1000  # 2,000 steps of 0.05 s, where 1 s was followed.
     assert all(run.is_priced for run in planned.runs)
     assert not (folder.path / "timed").exists()
 

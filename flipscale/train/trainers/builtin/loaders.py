@@ -123,9 +123,10 @@ def _begin(number: int) -> None:
 def _dead_loaders_named() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, EOFError, ConnectionError) as error:
+        # One that is killed while it hands a batch over leaves a closed connection, which torch does not name.
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         raise NodeFault(
-            f"a process that reads data ended; the system does that when memory is short. {error}"
+            f"a process that reads data ended; the system does that when memory is short. {error}".rstrip()
         ) from error
