@@ -140,8 +140,9 @@ def _source(args: argparse.Namespace) -> _Source:
         if args.optimum and opened.sweep:
             source = _Source(_rows(args, swept_table(opened)), opened.sweep.sweep.by, opened)
         else:
-            results = study_results(opened)
-            results = replace(results, table=_rows(args, results.table))
+            finished = study_results(opened)
+            kept = replace(finished.results, table=_rows(args, finished.table))
+            results = replace(finished, results=kept)
             y = args.y or pick_score(results.table, opened.study.score)
             source = _Source(results.table, y, opened, results)
     by_columns = source.study is None or args.optimum or args.frontier or args.budget

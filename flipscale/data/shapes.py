@@ -41,7 +41,7 @@ SHAPE_TEMPLATES = ["a {}"]
 # three seeds, shows repeated data better than zero-shot does: 2.78 with 256 unique pairs, where zero-shot is .64.
 _RGB = np.array([[215, 45, 45], [45, 175, 60], [55, 80, 220], [215, 190, 40]], np.float32)
 _OBJECT_RADIUS = np.array([0.95, 0.62], np.float32)  # by size; the picture goes from -1 to 1, x to the right and y down
-# how far an object may be off
+# How far an object may be off its place.
 _SPREAD = np.float32(0.06)
 _PAIR_SPREAD = np.float32(0.1)
 _PAIR_SCALE = np.float32(0.55)  # how much smaller the objects of a pair are

@@ -50,7 +50,7 @@ class Shown(NamedTuple):
     """A setting's value as people read it."""
 
     number: float | None
-    """None where it is no number."""
+    """None if it is not a number."""
     words: str
 
 

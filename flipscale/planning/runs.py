@@ -657,7 +657,7 @@ def setting_read(name: str, value: object, record: type[Settings] = Settings) ->
 
 
 def _priced(settings: Settings, resources: Resources, measured: Timings, flops: float) -> tuple[Cost, RunTime | None]:
-    """The cost of a run, and its time if its shape was probed. flops: of what is no CLIP."""
+    """The cost of a run, and its time if its shape was probed. flops: those of a program that trains no CLIP."""
     timed = run_time(settings, resources, measured)
     predicted = cost(stage(settings), resources) if settings.is_clip else cost_of_program(flops, resources)
     if timed is not None:

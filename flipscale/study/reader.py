@@ -185,7 +185,7 @@ class _Checker(ValueReader):
         return study
 
     def _check_named_settings(self, keys: StudyKeys) -> None:
-        """Complain about labels, and an x, of what is no setting."""
+        """Complain about labels and an `x` that name no setting."""
         for label in keys.labels:
             if label not in self.known:
                 self.complain(("labels", label), f"unknown setting '{label}'; {did_you_mean(label, self.known)}")

@@ -39,7 +39,7 @@ class SelfAttention(nn.Module):
         """The output [B, W] at one position of each sequence: tokens [B, L, W], position int64 [B]."""
         batch, length, width = tokens.shape
         picked = tokens[torch.arange(batch, device=tokens.device), position]
-        # of the queries first, then of keys and values
+        # The first rows are those of the queries; those of keys and values follow.
         weight = self.in_proj_weight
         bias = self.in_proj_bias
         query = F.linear(picked, weight[:width], bias[:width]).view(batch, self.heads, 1, -1)

@@ -150,7 +150,7 @@ def _record(
         settings={name: _shown(getattr(run.settings, name)) for name in shown},
         seed=run.settings.seed,
         state=progress.state,
-        kind=kind_of(progress) if progress.state in BAD else "",
+        kind=_kind_of(progress) if progress.state in BAD else "",
         done=progress.done,
         why=progress.says or progress.story,
         flops=run.cost.train_flops,
@@ -214,13 +214,13 @@ def _failure(run: RunProgress, workspace: Workspace) -> FailedRun:
     return FailedRun(
         run.id,
         run.story,
-        kind=kind_of(run),
+        kind=_kind_of(run),
         reason=run.failure.reason if run.failure else run.says or "its process is gone",
         log="\n".join(line[:LOG_COLUMNS] for line in lines),
     )
 
 
-def kind_of(run: RunProgress) -> str:
+def _kind_of(run: RunProgress) -> str:
     """The kind of a run's failure, as error.json has it; the state of one that left none."""
     return str(run.failure.kind if run.failure else run.state)
 

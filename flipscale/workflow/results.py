@@ -35,12 +35,15 @@ SEARCH = {"agree", "checklist"}
 class StudyResults:
     """The finished runs of a study as it stands."""
 
-    table: pd.DataFrame
-    """Their rows of results.csv."""
     results: Results
-    """The same with the study's record."""
+    """Their rows of results.csv, and the study's record."""
     are_here: bool
     """Whether their folders are here. Without them, as in a fresh clone, files that were made with them stay."""
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Their rows of results.csv."""
+        return self.results.table
 
 
 def study_results(opened: OpenStudy) -> StudyResults:
@@ -67,7 +70,7 @@ def study_results(opened: OpenStudy) -> StudyResults:
     if missing and not are_here:
         more = [f"{len(missing) - NAMED:,} more"] if len(missing) > NAMED else []
         say(f"{path} lacks {count(len(missing), 'run')} of {len(runs):,}: {joined([*missing[:NAMED], *more])}")
-    return StudyResults(rows, results_of(rows, opened.study, opened.plan), are_here)
+    return StudyResults(results_of(rows, opened.study, opened.plan), are_here)
 
 
 def write_analysis(

@@ -209,7 +209,7 @@ def fit_study(
 def _add_best_sizes(
     fits: list[Fit], none: dict[str, str], values: Mapping[str, object], part: pd.DataFrame, y: str, options: Options
 ) -> None:
-    """Add the law of the best size of a group whose runs spend budgets, or why there is none."""
+    """Add the law of a group's best size at each budget, or the reason why there is none."""
     if not has_budgets(column(part, SIZE), column(part, BUDGET)):
         return
     rows, error_column, asked = with_error(part, y, options)

@@ -35,14 +35,14 @@ _SCALE_ROUNDS = 10  # of fit and scale in turn
 _LEAST_DELTA = 1e-4  # of runs without noise
 _MOST_STEPS = 200
 _GAINS_NO_MORE = 1e-10  # a search ends when a step gains, and should gain, less than this share
-# of the first step: from starts that may be far away, and from the solution of all points
+# Damping of the first step: from starts that may be far away, and from the solution of all points.
 _DAMPED = 100.0
 _FREE = 0.1
-# damping
+# The bounds of damping.
 _LEAST = 1e-12
 _MOST = 1e12
 _DIAGONAL = 1e-3  # of the damping
-# shares of what a step should gain, above and below which damping changes
+# Shares of what a step should gain, above and below which damping changes.
 _TRUSTED = 0.75
 _DOUBTED = 0.25
 _MANY = 500  # points, of which resamples differ too little to have another solution; 2,000 took 14 s

@@ -18,7 +18,7 @@ from flipscale.words import joined
 MOST_CLAIMS = 60
 """Claims that fit one page."""
 
-# inches: a line of a name, and the gap between rows
+# Inches: a line of a name, and the gap between rows.
 _NAME_LINE = 0.15
 _GAP = 0.1
 _NAME_CHARACTERS = 58  # of a claim's name in one line

@@ -168,7 +168,7 @@ def _axis_words(comparison: Comparison, data: FigureData, at: str) -> str:
 BARS = "95 % CIs"
 """The meaning of a gain's bars, in small print."""
 
-# points
+# The width of bars, in points.
 _THICK = 2.6
 _THIN = 0.9
 

@@ -37,7 +37,7 @@ MOST_EMPTY = 0.25
 BEHIND = 2
 """The highest zorder of what lies behind the data: chance, fronts, others' results."""
 
-# inches per panel
+# Inches of a panel.
 _WIDTH = 3.0
 _HEIGHT = 2.7
 _ALONE = 5.6, 3.7  # inches of a panel alone

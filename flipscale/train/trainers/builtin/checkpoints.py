@@ -35,8 +35,8 @@ KILLED_HOURS = 24.0
 def interval(cost: float, devices: int) -> float:
     """The seconds of training between two checkpoints that cost `cost` seconds each.
 
-    With sqrt(2 * cost * mean time between failures) checkpoints and lost work together take least (Young 1974, Daly
-    2006).
+    With sqrt(2 * cost * mean time between failures) checkpoints and lost work together take the least time (Young 1974,
+    Daly 2006).
     """
     failures_an_hour = 1 / KILLED_HOURS + devices / DEVICE_HOURS
     return min(MOST_APART_SECONDS, math.sqrt(2 * cost * 3600 / failures_an_hour))

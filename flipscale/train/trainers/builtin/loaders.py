@@ -5,7 +5,6 @@ them, and gives them back in shared memory, with the pairs that it found unreada
 what the process itself would have read. Loaders are forked from a server that has neither CUDA nor threads.
 """
 
-import contextlib
 import multiprocessing
 import signal
 import time
@@ -95,17 +94,16 @@ def load(
         multiprocessing_context=server,
         generator=torch.Generator(),  # The global one goes on as without loaders.
     )
-    with _dead_loaders_named():
-        for loaded in loader:
-            if isinstance(loaded, Exception):
-                raise loaded
-            data.note(loaded.flaws, rows.count)
-            images = loaded.images
-            tokens = loaded.tokens
-            if pin:
-                images = images.pin_memory()
-                tokens = tokens.pin_memory()
-            yield Loaded(images, tokens, loaded.flaws, loaded.cpu_seconds)
+    for loaded in _while_loaders_live(loader):
+        if isinstance(loaded, Exception):
+            raise loaded
+        data.note(loaded.flaws, rows.count)
+        images = loaded.images
+        tokens = loaded.tokens
+        if pin:
+            images = images.pin_memory()
+            tokens = tokens.pin_memory()
+        yield Loaded(images, tokens, loaded.flaws, loaded.cpu_seconds)
 
 
 def _as_it_is(loaded: Any) -> Any:
@@ -119,10 +117,10 @@ def _begin(number: int) -> None:
         signal.signal(signum, signal.SIG_IGN)
 
 
-@contextlib.contextmanager
-def _dead_loaders_named() -> Iterator[None]:
+def _while_loaders_live(loader: "DataLoader[Any]") -> Iterator[Loaded | Exception]:
+    """What the loaders give. NodeFault if one of them ends."""
     try:
-        yield
+        yield from loader
     except (RuntimeError, EOFError, ConnectionError) as error:
         # One that is killed while it hands a batch over leaves a closed connection, which torch does not name.
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
