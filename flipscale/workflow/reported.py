@@ -19,7 +19,7 @@ from flipscale.door.columns import SETTING_COLUMNS
 from flipscale.door.record import Results
 from flipscale.door.runs import Hours, RunRecord, Shown
 from flipscale.door.sweep import SweepOutcome
-from flipscale.errors import DamagedFile, ResultsError
+from flipscale.errors import DamagedFile, ResultsError, missing_package
 from flipscale.guard import make_folder
 from flipscale.launch import RunProgress, StateReader, run_progress
 from flipscale.plain_files import or_none, read_bytes, read_json, replacing
@@ -27,6 +27,7 @@ from flipscale.planning.identity import dataset_name, show_setting
 from flipscale.planning.runs import Plan, Run
 from flipscale.run import RunFolder, State
 from flipscale.study import Study
+from flipscale.workflow.messages import say
 from flipscale.workspace import LAUNCHERS, Workspace
 
 LOG_BYTES, LOG_LINES, LOG_COLUMNS = 8192, 15, 400
@@ -247,13 +248,16 @@ def _laws(path: Path) -> FittedLaws:
 
 def _curves(runs: Mapping[str, RunProgress], workspace: Workspace) -> Iterator[RunCurve]:
     """The curves of runs whose metrics.jsonl is here."""
+    try:
+        from flipscale.collecting.curves import read_points
+    except ModuleNotFoundError as error:  # A small install has no pyarrow.
+        say(f"the curves inside the runs are not drawn: {missing_package(str(error.name))}")
+        return
     drawn = 0
     for run in sorted(runs.values(), key=lambda run: run.state is not State.RUNNING):
         folder = RunFolder(workspace.run(run.id))
         if not (folder.path / "metrics.jsonl").exists():
             continue
-        from flipscale.collecting.curves import read_points  # A small install has no pyarrow, and no folders.
-
         read = or_none(read_points, folder)
         if read is None or not len(read[0]):
             continue

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def shared(browser: Any) -> Iterator[Any]:
+def used_page(browser: Any) -> Iterator[Any]:
     """A page that tests share, one after the other: what a script's parsing costs is paid once."""
     context = offline(browser)
     yield context.new_page()
@@ -24,9 +24,9 @@ def shared(browser: Any) -> Iterator[Any]:
 
 
 @pytest.fixture
-def opened(shared: Any, here: Path) -> Iterator[Any]:
-    shared.goto("about:blank")
-    yield from visit(shared, here / "plots/mask/report.html")
+def opened(used_page: Any, here: Path) -> Iterator[Any]:
+    used_page.goto("about:blank")
+    yield from visit(used_page, here / "plots/mask/report.html")
 
 
 def open_page(browser: Any, file: Path, **options: Any) -> Iterator[Any]:
