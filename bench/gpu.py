@@ -80,6 +80,8 @@ class Configuration:
     compile: bool = False
     activation_checkpointing: bool = False
     accumulate: int = 1
+    embeds_kept: bool = False
+    """Whether a GPU embeds the kept patches alone too."""
 
     @property
     def settings(self) -> Settings:
@@ -97,8 +99,11 @@ class Configuration:
     def name(self) -> str:
         how = ["compiled"] * self.compile + ["checkpointing"] * self.activation_checkpointing
         how += [f"accumulate {self.accumulate}"] * (self.accumulate > 1)
+        how += ["kept patches"] * self.embeds_kept
         return f"{self.model} mask {self.mask_ratio:g} {self.precision} {' '.join(how)}".strip()
 
+
+FIELDS = tuple(Configuration.__dataclass_fields__)
 
 FLIP_ROWS = {0.0: 64, 0.5: 128, 0.75: 256}
 """Rows of a GPU by mask, of batches of 16k, 32k and 64k on 256 of them."""
@@ -113,6 +118,7 @@ MASKS = tuple(
 OTHERS = (
     Configuration("ViT-B-16", 0.5, "bf16", 128, compile=True),
     Configuration("ViT-L-16", 0.5, "bf16", 128, compile=True),
+    Configuration("ViT-B-16", 0.75, "bf16", 256, embeds_kept=True),
     Configuration("ViT-B-16", 0.5, "fp16", 128),
     Configuration("ViT-B-16", 0.5, "fp32", 128),
     Configuration("ViT-B-16", 0.0, "bf16", 512, activation_checkpointing=True),
@@ -315,6 +321,8 @@ def measure(one: Configuration, group: Group) -> Measured:
     """Train on one batch, over and over."""
     memory = PeakMemory(group.device)
     training = Training(one.settings, group, one.resources)
+    if one.embeds_kept:
+        training.model.visual.embeds_kept_on = (group.device.type,)
     training.begin()
     batch = [part[: training.rows].to(group.device) for part in _batch(one)]
     began = _now(group.device)
@@ -415,7 +423,7 @@ def as_markdown(facts: Mapping[str, Any]) -> str:
     rows = []
     plain = {found["model"]: found for found in facts["cells"] if "failed" not in found and is_plain(found)}
     for found in facts["cells"]:
-        one = Configuration(**{name: found[name] for name in Configuration.__dataclass_fields__})
+        one = Configuration(**{name: found[name] for name in FIELDS})
         how = one.name.split(one.precision, 1)[1].strip() or "plain"
         row: list[object] = [one.model, f"{one.mask_ratio:g}", one.precision, how, one.batch_size]
         if "failed" in found:
@@ -453,8 +461,27 @@ def speed_up(found: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[float, 
     return found["images_per_second"] / base["images_per_second"], of_base / each
 
 
+CHANGES = {
+    "compile": "`resources: {compile: true}` in a study",
+    "embeds_kept": '`embeds_kept_on = ("cpu", "cuda")` in flipscale/train/mask.py',
+}
+"""What is off until a GPU has shown a gain, and the line that turns it on."""
+
+
+def gains(cells: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What each of CHANGES gains over the same steps without it."""
+    measured = {Configuration(**{key: each[key] for key in FIELDS}): each for each in cells if "failed" not in each}
+    for one, found in measured.items():
+        for change, line in CHANGES.items():
+            base = measured.get(replace(one, **{change: False}))
+            if getattr(one, change) and base:
+                ratio = found["images_per_second"] / base["images_per_second"]
+                yield f"{one.name}: {ratio:.2f}x the images/s without; {line} turns it on"
+
+
 def in_words(facts: Mapping[str, Any]) -> Iterator[str]:
     """A line for each measurement that is no row of the table."""
+    yield from gains(facts["cells"])
     for name in ("evaluation", "resuming", "NCCL"):
         found = facts.get(name)
         if found and "failed" in found:

@@ -81,6 +81,27 @@ def test_flipscale_takes_every_command_of_the_docs(page: str, command: str) -> N
     assert not code, f"{page}: {command}\n{said.getvalue()}"
 
 
+def test_the_first_hour_on_a_gpu_begins_with_make_install_and_names_commands_that_there_are() -> None:
+    """flipscale's own are parsed above."""
+    found = [block.text.splitlines() for block in blocks() if block.page == "first-gpu-hour.md" and not block.language]
+    lines = [line.strip() for part in found for line in part]
+    assert lines[0] == "make install"
+    assert "make test-gpu" in lines
+    makefile = (DOCS.parent / "Makefile").read_text(encoding="utf-8")
+    for line in lines:
+        program, *words = shlex.split(line)
+        if program == "make":
+            assert f"\n{words[0]}: " in makefile, line
+        elif program == "python":
+            assert words[0] == "-c", line
+            compile(words[1], line, "exec")
+        elif program == "flipscale":
+            for study in (word for word in words if word.startswith("studies/")):
+                assert (DOCS.parent / study).exists(), line
+        else:
+            assert line in ("source .venv/bin/activate", "nvidia-smi -L"), line
+
+
 def written() -> list[Block]:
     """The blocks of YAML: those that say so, and others that begin with a key of a study."""
     keys = ("base:", "axes:", "couple:", "evaluation:", "tune:", "data:", "claims:", "trainer:")

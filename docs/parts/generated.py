@@ -15,9 +15,11 @@ from typing import Any
 from unittest import mock
 
 import flipscale
+from bench import gpu
 from docs.parts import benchmarks, findings, full_scale, paper, plateau, studies, three_answers
 from flipscale.cli import main
 from flipscale.collecting import columns_as_markdown, read_results
+from flipscale.cost.arithmetic import cost, memory_of
 from flipscale.kinds import Declared, kinds_of, options_of
 from flipscale.planning.identity import show_setting
 from flipscale.settings.declarations import (
@@ -33,9 +35,11 @@ from flipscale.settings.declarations import (
     Tuning,
     Weights,
 )
+from flipscale.settings.devices import DEVICES
 from flipscale.study.keys import TOP, Tune
 from flipscale.study.schema import study_schema
 from flipscale.study.settings import SETTINGS
+from flipscale.words import percent
 from tests.torture import counts as torture
 
 ROOT = Path(__file__).parents[2]
@@ -334,6 +338,23 @@ def full_scale_memory() -> str:
         return full_scale.needed_memory(Path(folder))
 
 
+def first_gpu_hour() -> str:
+    """What the plan expects of the first table that a GPU gives."""
+    rows = ["| model | mask | rows | A100 images/s | MFU | H100 images/s | MFU | GB |", "|---|" + "---:|" * 7]
+    for one in gpu.MASKS:
+        row = [one.model, percent(one.mask_ratio), str(one.batch_size)]
+        for card in ("A100", "H100"):
+            priced = cost(one.settings, gpu.on_card(one, card))
+            seconds = 3600 * priced.gpu_hours / priced.steps
+            peak = DEVICES[card].peak(one.precision)
+            mfu = gpu.utilisation(gpu.step_flops(priced, one.batch_size), seconds, peak)
+            assert mfu is not None
+            row += [f"{one.batch_size / seconds:,.0f}", percent(mfu)]
+        tensors = memory_of(one.settings, gpu.on_card(one, "H100")).tensors
+        rows.append(f"| {' | '.join([*row, f'{tensors / 1e9:.1f}'])} |")
+    return "\n".join([*rows, ""])
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "README.md#peers": benchmarks.peers,
     "docs/studies.md#plateau": plateau.answer,
@@ -367,6 +388,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/next.md#chosen": chosen,
     "docs/reliability.md#counts": reliability,
     "docs/paper.md#studies": paper.table,
+    "docs/first-gpu-hour.md#expected": first_gpu_hour,
     "docs/full-scale.md#cost": full_scale_cost,
     "docs/full-scale.md#feeding": full_scale_feeding,
     "docs/full-scale.md#memory": full_scale_memory,

@@ -120,19 +120,22 @@ class MaskedTower(VisionTransformer):  # type: ignore[misc]
     the table that is trained is the full one, and an image of the full size needs nothing new.
     """
 
+    embeds_kept_on: tuple[str, ...] = ("cpu",)
+    """Types of device on which the kept patches alone are embedded; `make test-gpu` measures what "cuda" would gain."""
+
     def _embeds(self, x: Tensor) -> Tensor:
         """Pixels [B, 3, S, S] to the tokens that the blocks take, [B, 1 + kept, W]."""
         side = x.shape[-1] // self.patch_size[-1]
         if side != self.grid_size[-1]:
             return self._embeds_resized(x, side)
         kept = self.patch_dropout.chosen()
-        if kept is None or x.device.type != "cpu":
+        if kept is None or x.device.type not in self.embeds_kept_on:
             tokens: Tensor = super()._embeds(x)
             return tokens
         rows, columns = self.grid_size
         height, width = self.patch_size
         cells = x.reshape(len(x), 3, rows, height, columns, width).permute(0, 2, 4, 1, 3, 5)
-        cells = cells[torch.arange(len(x))[:, None], kept // columns, kept % columns].flatten(2)
+        cells = cells[torch.arange(len(x), device=x.device)[:, None], kept // columns, kept % columns].flatten(2)
         first = self.positional_embedding[:1]
         others = self.positional_embedding[1:]
         patches = F.linear(cells, self.conv1.weight.flatten(1))

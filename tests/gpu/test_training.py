@@ -15,6 +15,7 @@ from flipscale.settings.declarations import Resources
 from flipscale.train import train
 from flipscale.train.evaluate import evaluate
 from flipscale.train.machine import PeakMemory
+from flipscale.train.mask import MaskedTower
 from flipscale.train.model import build, encode_text, pixels, tokenize
 from flipscale.train.processes import Group
 from flipscale.train.sources import evaluations_of
@@ -67,6 +68,13 @@ def test_steps_lower_the_loss_of_their_batch(settings, precision, resources):
 def test_fp32_gives_the_losses_of_a_cpu(settings, resources):
     asked = settings(eps=1e-3, mask_ratio=0.5, text_mask_ratio=0.5, grad_clip=1.0)
     here = losses(Training(asked, Group(), Resources(**resources)), 5)
+    assert here == pytest.approx(losses(Training(asked, on_cpu(), Resources()), 5), rel=2e-4)
+
+
+def test_embedding_the_kept_patches_alone_gives_the_losses_of_a_cpu(settings, monkeypatch):
+    asked = settings(eps=1e-3, mask_ratio=0.5)
+    monkeypatch.setattr(MaskedTower, "embeds_kept_on", ("cpu", "cuda"))
+    here = losses(Training(asked, Group(), Resources()), 5)
     assert here == pytest.approx(losses(Training(asked, on_cpu(), Resources()), 5), rel=2e-4)
 
 
