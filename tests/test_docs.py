@@ -73,6 +73,11 @@ def test_pages_stay_short_enough_to_be_read() -> None:
     assert len((generated.ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()) <= 60
 
 
+def test_every_page_begins_with_what_it_is_for() -> None:
+    firsts = {page.name: by_hand(page).split("\n\n")[1] for page in (generated.ROOT / "docs").rglob("*.md")}
+    assert [name for name, first in firsts.items() if not re.match(r"\*{0,2}`?\w", first)] == []
+
+
 def test_the_first_page_lists_every_command() -> None:
     page = (generated.ROOT / "docs" / "index.md").read_text()
     commands = re.findall(r"^\$ flipscale (\w+) --help", generated.commands(), re.MULTILINE)
