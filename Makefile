@@ -28,7 +28,7 @@ test: .venv/.dev  ## tests that need no cluster, server or browser, in about 15 
 test-clusters: .venv/.dev  ## tests on real SLURM, Ray, MLflow's server, PostgreSQL and Chromium, and short torture
 	$(BIN)/python -m pytest -m clusters -n $$(($(CORES) + 2)) $(LANES)
 
-test-gpu: .venv/.dev  ## test and measure the GPU of this machine, in under 8 minutes; says so if there is none
+test-gpu: .venv/.dev  ## test and measure the GPU of this machine, within 20 minutes; says so if there is none
 	$(BIN)/python -m tests.gpu
 
 check: lint  ## lint, format, types

@@ -5,6 +5,7 @@ Speed, as ratios within one run on one machine, because speeds of two days or tw
     python -m bench.speed         images a second, against open_clip's own training program
     python -m bench.masking       time with a mask over time without one, against the ratio of FLOPs
     python -m bench.gpu           predicted against measured memory and time of steps on a GPU, and MFU
+    python -m bench.fed           images a second of a GPU that loaders feed, against open_clip's own training program
     python -m bench.submission    submitting and looking at thousands of runs, against sbatch and hydra
     python -m bench.ray_overhead  a run on Ray, against plain Ray Tune
     python -m bench.commands      CPU time of each command, against a short program for the same chore

@@ -2,6 +2,7 @@
 
     python -m bench.gpu                      all of it, to bench/results/gpu.json with the card's name
     python -m bench.gpu --seconds 200        starts nothing after this time; names what was left out
+    python -m bench.gpu --dry                the same on a CPU with a small model, to see that it runs
 
 The most valuable first. ViT-L/16 and B/16 at masks of 0, 50 and 75 % take as many rows as a GPU of FLIP's 256 (64, 128
 and 256), on one batch that is already on the GPU:
@@ -15,46 +16,40 @@ and 256), on one batch that is already on the GPU:
     MFU         the model's FLOPs a second, both passes and the loss, over the dense peak in that precision on the
                 card's data sheet. Work computed twice (activation checkpointing) counts once. fp32 is TF32.
 
-Then the same steps fed by the loader, which decodes JPEGs; an evaluation; a checkpoint that is written and resumed
-from; two GPUs over NCCL, where there are two; and compiled steps, other precisions and ways to save memory.
+Then an evaluation; a checkpoint that is written and resumed from; two GPUs over NCCL, where there are two; and compiled
+steps, other precisions and ways to save memory. bench/fed.py measures steps that the loader feeds.
 """
 
 import argparse
-import io
-import itertools
 import json
 import math
-import os
 import shutil
 import statistics
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
-from PIL import Image
 
 from bench.programs import settings_of
 from bench.report import leave, machine, machine_words, table
 from flipscale.cost.arithmetic import Cost, cost, memory_bytes, memory_of
 from flipscale.run import RunFolder, RunRequest
 from flipscale.settings.architecture import architecture
-from flipscale.settings.declarations import Resources, Settings, WebDataset, plain
-from flipscale.settings.devices import DEVICES, device_named, pairs_read
+from flipscale.settings.declarations import Resources, Settings
+from flipscale.settings.devices import DEVICES, device_named
 from flipscale.train.encoding import GPU_BATCH
 from flipscale.train.evaluate import encoders_of
 from flipscale.train.failure import is_out_of_memory
 from flipscale.train.machine import PeakMemory, device_name
 from flipscale.train.processes import Group, joined
-from flipscale.train.sources import open_training_data
-from flipscale.train.trainers.builtin.loop import batches
 from flipscale.train.trainers.builtin.training import Training
 
 TEXT_LENGTH = 32
@@ -67,6 +62,8 @@ BLOCKS = 3
 
 BLOCK_SECONDS = 1.0
 """A block has about as many steps as fit into this."""
+
+DRY_BLOCK_SECONDS = 0.05
 
 ROOM = 0.75
 """A batch is halved until the prediction is below this share of the GPU: it is up to 1.25 times too low."""
@@ -123,7 +120,19 @@ OTHERS = (
 )
 
 FED = Configuration("ViT-B-16", 0.5, "bf16", 128)
-"""What the loader, an evaluation, a checkpoint and NCCL are measured with."""
+"""What an evaluation and NCCL are measured with."""
+
+DRY_MODEL = "ViT-w16d1-4"
+
+
+def dry(configurations: Iterable[Configuration]) -> tuple[Configuration, ...]:
+    """The same for a CPU: a small model and an eighth of the rows. A CPU has no fp16, and compiling takes minutes."""
+    small = [
+        replace(one, model=DRY_MODEL, batch_size=one.batch_size // 8)
+        for one in configurations
+        if one.precision != "fp16" and not one.compile
+    ]
+    return tuple(dict.fromkeys(small))
 
 
 @dataclass(frozen=True)
@@ -146,16 +155,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     if asked.nccl:
         return _as_one_of_two()
-    if reason := missing():
+    if not asked.dry and (reason := missing()):
         print(f"no GPU here: {reason}; skipped")
         return 0
     deadline = time.monotonic() + asked.seconds
     group = Group()
-    memory = torch.cuda.get_device_properties(group.device).total_memory
+    memory = memory_of_device(group.device)
     facts: dict[str, Any] = {"benchmark": "gpu", "machine": machine() | _gpu_facts(), "gpu_memory_bytes": memory}
     facts |= {"card": device_name(group.device), "text_length": TEXT_LENGTH, "cells": [], "left_out": []}
-    whole = (("loader", loader_fed), ("evaluation", evaluation), ("resuming", resuming), ("NCCL", over_nccl))
-    for step in (*MASKS, *whole, *OTHERS):
+    pick = dry if asked.dry else tuple
+    whole = (("evaluation", evaluation, FED), ("resuming", resuming, MASKS[0]), ("NCCL", over_nccl, FED))
+    for step in (*pick(MASKS), *whole, *pick(OTHERS)):
         name = step.name if isinstance(step, Configuration) else step[0]
         if time.monotonic() > deadline:
             facts["left_out"].append(name)
@@ -164,20 +174,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(step, Configuration):
             facts["cells"].append(cell(fitting(step, memory), group))
         else:
-            facts[name] = tried(*step, group)
-    leave(asked.out or "gpu", facts, as_markdown(facts))
-    failed = [*facts["cells"], *(facts.get(name) or {} for name, _ in whole)]
+            _, take, one = step
+            facts[name] = tried(name, take, group, *pick([one]))
+    leave(asked.out or (None if asked.dry else "gpu"), facts, as_markdown(facts))
+    failed = [*facts["cells"], *(facts.get(name) or {} for name, *_ in whole)]
     return 1 if any("failed" in found for found in failed) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=400.0, help="start no configuration after this many seconds")
+    parser.add_argument("--dry", action="store_true", help="a small model, on a CPU if there is no GPU")
     parser.add_argument("--nccl", action="store_true", help="be one of two processes that this program starts")
     parser.add_argument(
         "--out", metavar="NAME", help="keep the result under another name in bench/results, or in a path"
     )
     return parser
+
+
+def memory_of_device(device: torch.device) -> int:
+    """Bytes of the GPU, or of the machine without one."""
+    on_gpu = device.type == "cuda"
+    return int(torch.cuda.get_device_properties(device).total_memory if on_gpu else psutil.virtual_memory().total)
 
 
 # Whether there is a GPU
@@ -229,55 +247,19 @@ def cell(one: Configuration, group: Group) -> dict[str, Any]:
     return figures(one, measured, device_name(group.device))
 
 
-def tried(name: str, take: Callable[[Group], dict[str, Any]], group: Group) -> dict[str, Any]:
+def tried(
+    name: str, take: Callable[[Group, Configuration], dict[str, Any]], group: Group, one: Configuration
+) -> dict[str, Any]:
     """A measurement; or why it failed, so that the others are still taken."""
     try:
-        return take(group)
+        return take(group, one)
     except Exception as error:
         print(f"{name}: {type(error).__name__}: {error}"[:500], file=sys.stderr)
         return {"failed": f"{type(error).__name__}: {error}"[:500]}
 
 
-def loader_fed(group: Group, one: Configuration = FED, pairs: int = 2048) -> dict[str, Any]:
-    """Images a second of steps on JPEGs that the loader decodes, and of the same steps on a ready batch."""
-    with tempfile.TemporaryDirectory() as folder:
-        shard, settings = Path(folder, "0.tar"), one.settings
-        _write_shard(shard, pairs)
-        data = WebDataset(str(shard), None, "always", None)
-        steps = pairs // one.batch_size
-        settings = replace(settings, data=data, data_size=pairs, samples=8 * pairs, warmup=0)
-        run = RunFolder(Path(folder, "results", "runs", "fed"))
-        run.ask(RunRequest("fed", plain(settings)))
-        training = Training(settings, group, one.resources)
-        feed = batches(open_training_data(run, settings), training, 3 * steps)
-        for _, batch in zip(range(steps), feed, strict=False):
-            training.step(*batch)
-        seconds = []
-        for source in (feed, itertools.repeat([part.to(group.device) for part in _batch(one)])):
-            began = _now(group.device)
-            for _, batch in zip(range(steps), source, strict=False):
-                training.step(*batch)
-            seconds.append((_now(group.device) - began) / steps)
-    fed, ready = (one.batch_size / each for each in seconds)
-    return {"cores": len(os.sched_getaffinity(0)), "fed": fed, "ready": ready, "predicted": pairs_read(224)}
-
-
-def _write_shard(path: Path, pairs: int) -> None:
-    """A shard of JPEGs of 256 px, with captions. Noise takes longer to decode than photographs; these are smooth."""
-    draw = np.random.default_rng(0)
-    with tarfile.open(path, "w") as tar:
-        for number in range(pairs):
-            small = Image.fromarray(draw.integers(0, 256, (16, 16, 3), dtype=np.uint8))
-            jpeg = io.BytesIO()
-            small.resize((256, 256), Image.Resampling.BICUBIC).save(jpeg, "JPEG", quality=90)
-            for ending, content in (("jpg", jpeg.getvalue()), ("txt", f"a {number}".encode())):
-                entry = tarfile.TarInfo(f"{number:06}.{ending}")
-                entry.size = len(content)
-                tar.addfile(entry, io.BytesIO(content))
-
-
 @torch.inference_mode()
-def evaluation(group: Group, one: Configuration = FED, images: int = 4096) -> dict[str, Any]:
+def evaluation(group: Group, one: Configuration, images: int = 4096) -> dict[str, Any]:
     """Images a second that an evaluation encodes, and the seconds of 50,000."""
     model = Training(one.settings, group, one.resources).model.eval()
     items = np.concatenate([_batch(one)[0].numpy()] * -(-images // one.batch_size))[:images]
@@ -289,7 +271,7 @@ def evaluation(group: Group, one: Configuration = FED, images: int = 4096) -> di
     return {"model": one.model, "images_per_second": rate, "seconds_of_50k": 50_000 / rate}
 
 
-def resuming(group: Group, one: Configuration = MASKS[0]) -> dict[str, Any]:
+def resuming(group: Group, one: Configuration) -> dict[str, Any]:
     """Seconds to write a checkpoint, and to build the model and go on from it."""
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder, "runs", "run"))
@@ -307,14 +289,14 @@ def resuming(group: Group, one: Configuration = MASKS[0]) -> dict[str, Any]:
     return {"model": one.model, "bytes": size, "save_seconds": saved - began, "resume_seconds": ended - saved}
 
 
-def over_nccl(group: Group) -> dict[str, Any]:
+def over_nccl(group: Group, one: Configuration) -> dict[str, Any]:
     """Images a second of two GPUs over those of one, with as many rows each; {} where there are no two."""
     if torch.cuda.device_count() < 2:
         return {}
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "bench.gpu"]
     done = subprocess.run([*start, "--nccl"], capture_output=True, text=True, check=True, timeout=120)
     two = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))["images_per_second"]
-    alone = FED.batch_size / statistics.median(measure(FED, group).seconds)
+    alone = one.batch_size / statistics.median(measure(one, group).seconds)
     return {"one": alone, "two": two, "ratio": two / alone}
 
 
@@ -342,7 +324,8 @@ def measure(one: Configuration, group: Group) -> Measured:
     for _ in range(WARM_UP):
         training.step(*batch)
     each = (_now(group.device) - began) / WARM_UP
-    steps = int(group.share(max(2, min(100, round(BLOCK_SECONDS / each)))))
+    block = BLOCK_SECONDS if group.device.type == "cuda" else DRY_BLOCK_SECONDS
+    steps = int(group.share(max(2, min(100, round(block / each)))))
     seconds = []
     for _ in range(BLOCKS):
         began = _now(group.device)
@@ -472,15 +455,10 @@ def speed_up(found: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[float, 
 
 def in_words(facts: Mapping[str, Any]) -> Iterator[str]:
     """A line for each measurement that is no row of the table."""
-    for name in ("loader", "evaluation", "resuming", "NCCL"):
+    for name in ("evaluation", "resuming", "NCCL"):
         found = facts.get(name)
         if found and "failed" in found:
             yield f"{name}: failed, {found['failed'].splitlines()[0]}"
-        elif found and name == "loader":
-            yield (
-                f"loader: {found['fed']:,.0f} images/s from JPEGs on {found['cores']} cores, {found['ready']:,.0f} on "
-                f"a ready batch; at most {found['predicted']:,.0f} are predicted"
-            )
         elif found and name == "evaluation":
             yield f"evaluation: {found['images_per_second']:,.0f} images/s, {found['seconds_of_50k']:.0f} s for 50,000"
         elif found and name == "resuming":

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        size = _write_shards(folder, asked.pairs // SHARDS)
+        size = write_shards(folder, SHARDS, asked.pairs // SHARDS)
         rows = []
         for way, program, workers in ways:
             file = folder / "facts.json"
@@ -68,10 +68,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _write_shards(folder: Path, pairs: int) -> int:
-    """Shards of JPEGs of 256 px and more, as img2dataset writes them; the mean bytes of an image."""
+def write_shards(folder: Path, count: int, pairs: int) -> int:
+    """Shards of so many JPEGs of 256 px and more, as img2dataset writes them; the mean bytes of an image."""
     draw, total = np.random.default_rng(0), 0
-    for shard in range(SHARDS):
+    for shard in range(count):
         with tarfile.open(folder / f"{shard:05}.tar", "w") as tar:
             for number in range(pairs):
                 small = Image.fromarray(draw.integers(0, 256, (48, 48, 3), dtype=np.uint8))
@@ -83,7 +83,7 @@ def _write_shards(folder: Path, pairs: int) -> int:
                     entry = tarfile.TarInfo(f"{shard:03}{number:06}.{ending}")
                     entry.size = len(content)
                     tar.addfile(entry, io.BytesIO(content))
-    return total // (SHARDS * pairs)
+    return total // (count * pairs)
 
 
 def _measure(program: str, workers: int, folder: Path, pairs: int, file: Path) -> None:

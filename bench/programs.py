@@ -51,6 +51,8 @@ class Prepared:
     """Tokens of a text in open_clip's program; its model has no more positions than that."""
     decode_seconds: float
     """CPU seconds that flipscale took to open the shards for the first time, decoding included if it decodes once."""
+    loaders: int | None = None
+    """Processes that read and decode for each program; None: as many as each has by default."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Measured:
     """CPU seconds of the process over these samples. Loaders that are processes of their own are not in it."""
     wall_seconds: float
     """Wall seconds over these samples."""
+    waited_seconds: float
+    """Of these, how long the training loop waited for its batches."""
     whole_cpu_seconds: float
     """CPU seconds of the program and its children from its start to its end."""
     whole_wall_seconds: float
@@ -138,7 +142,7 @@ def measure(program: str, prepared: Prepared, mask_ratio: float, skip: int, work
     settings = prepared.settings
     steps, batch = steps_of(settings), settings.batch_size
     folder = Path(tempfile.mkdtemp(prefix=f"{program}-", dir=work / "runs"))
-    module, arguments = _flipscale(folder, settings) if program == "flipscale" else _open_clip(folder, prepared)
+    module, arguments = (_flipscale if program == "flipscale" else _open_clip)(folder, prepared)
     stamps = folder / "stamps.json"
     environment = os.environ if torch.cuda.is_available() else {**os.environ, "OMP_NUM_THREADS": "1"}
     with open(folder / "said.txt", "w+") as said:
@@ -166,6 +170,7 @@ def measure(program: str, prepared: Prepared, mask_ratio: float, skip: int, work
         samples=(steps - skip) * batch,
         cpu_seconds=noted["cpu"][-1] - noted["cpu"][skip - 1],
         wall_seconds=noted["wall"][-1] - noted["wall"][skip - 1],
+        waited_seconds=noted["waited"][-1] - noted["waited"][skip - 1],
         whole_cpu_seconds=used.ru_utime + used.ru_stime,
         whole_wall_seconds=wall,
         peak_memory_bytes=noted["peak_memory_bytes"],
@@ -173,8 +178,9 @@ def measure(program: str, prepared: Prepared, mask_ratio: float, skip: int, work
     )
 
 
-def _flipscale(folder: Path, settings: Settings) -> tuple[str, list[str]]:
-    RunFolder(folder).ask(RunRequest(folder.name, plain(settings)))
+def _flipscale(folder: Path, prepared: Prepared) -> tuple[str, list[str]]:
+    resources = Resources(loaders=prepared.loaders)
+    RunFolder(folder).ask(RunRequest(folder.name, plain(prepared.settings), resources=resources))
     return "flipscale", ["train", str(folder)]
 
 
@@ -182,7 +188,8 @@ def _open_clip(folder: Path, prepared: Prepared) -> tuple[str, list[str]]:
     settings = prepared.settings
     device = "cuda" if torch.cuda.is_available() else "cpu"
     # One epoch: between two of them the program would write a checkpoint.
-    job = settle(settings, Resources(), device, folder, prepared.shards, {"epochs": 1})
+    wished = {"epochs": 1} | ({} if prepared.loaders is None else {"workers": prepared.loaders})
+    job = settle(settings, Resources(), device, folder, prepared.shards, wished)
     config = architecture(settings.model, settings.image_size).open_clip_config
     config["text_cfg"]["context_length"] = prepared.text_length
     (folder / "model").mkdir()

@@ -128,7 +128,7 @@ def _cell(prepared: Prepared, mask_ratio: float, repeats: int, work: Path) -> di
     runs: dict[str, list[Measured]] = {program: [] for program in PROGRAMS}
     products = []
     for _ in range(repeats):
-        products.append(_product_flops_per_second())
+        products.append(product_flops_per_second())
         for program in PROGRAMS:
             runs[program].append(measure(program, prepared, mask_ratio, skip, work))
     ours, theirs = (runs[program] for program in PROGRAMS)
@@ -173,7 +173,7 @@ def _cell(prepared: Prepared, mask_ratio: float, repeats: int, work: Path) -> di
     }
 
 
-def _product_flops_per_second() -> float:
+def product_flops_per_second() -> float:
     """FLOPs a second of CPU time of one thread in a product of float32 matrices of 1,024 a side, the best of 10."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -186,18 +186,18 @@ def _product_flops_per_second() -> float:
     return 2 * PRODUCT**3 / min(seconds)
 
 
-def _utilisation(flops: int, speed: Mapping[str, float], precision: str, product: float) -> dict[str, float] | None:
-    """The share of the peak that the model's FLOPs are: of the GPU's data sheet, or of one thread's matrix product.
+def peak_flops_per_second(precision: str, product: float) -> float | None:
+    """The peak of the GPU's data sheet, None if it is not known; without a GPU, that of one thread's matrix product."""
+    if not torch.cuda.is_available():
+        return product
+    known = device_named(torch.cuda.get_device_name())
+    return None if known is None else DEVICES[known].peak(precision)
 
-    None for a GPU whose peak is not known.
-    """
-    peak = product
-    if torch.cuda.is_available():
-        known = device_named(torch.cuda.get_device_name())
-        if known is None:
-            return None
-        peak = DEVICES[known].peak(precision)
-    return {program: flops * speed[program] / peak for program in PROGRAMS}
+
+def _utilisation(flops: int, speed: Mapping[str, float], precision: str, product: float) -> dict[str, float] | None:
+    """The share of the peak that the model's FLOPs are."""
+    peak = peak_flops_per_second(precision, product)
+    return None if peak is None else {program: flops * speed[program] / peak for program in PROGRAMS}
 
 
 def _as_markdown(facts: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """bench/gpu.py and `make test-gpu`, as far as a machine without a GPU can tell."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -74,6 +75,25 @@ def test_steps_are_measured_and_the_record_is_json(monkeypatch):
     assert json.loads(json.dumps(found)) == found
 
 
+# All of it on a CPU
+
+
+def test_make_test_gpu_runs_dry_and_ends_with_the_table_of_both_programs(capfd):
+    assert test_gpu.main(["--dry"]) == 0
+    said = capfd.readouterr().out
+    assert "ViT-w16d1-4" in said.partition("== test session starts ==")[0]  # The figures.
+    assert re.search(r"= \d+ skipped", said), said  # The tests.
+    table = [line for line in said.splitlines() if line.startswith("|")][-4:]
+    names, _, *rows = [[word.strip() for word in line.split("|")[1:-1]] for line in table]
+    rows = [dict(zip(names, row, strict=True)) for row in rows]
+    assert [row["program"] for row in rows] == ["flipscale", "open_clip"], said
+    for row in rows:
+        assert float(row["images/s"].replace(",", "")) > 0
+        assert 0 < float(row["MFU"].rstrip("%")) < 100
+        assert 0 <= float(row["waiting"].rstrip("%")) <= 100
+        assert 0.1 < float(row["GB"]) < 4
+
+
 # Without a GPU
 
 
@@ -107,5 +127,5 @@ def nvidia_smi(monkeypatch, tmp_path):
 )
 def test_make_test_gpu_says_in_one_sentence_that_there_is_no_gpu(nvidia_smi, capsys, script, code, sentence):
     nvidia_smi(script)
-    assert test_gpu.main() == code
+    assert test_gpu.main([]) == code
     assert capsys.readouterr().out == f"{sentence}\n"

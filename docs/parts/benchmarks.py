@@ -113,6 +113,12 @@ def _gpu(facts: Mapping[str, Any]) -> str:
     return f"{facts['card']}: memory within {off:.2f}x of what is predicted, {len(plain)} configurations"
 
 
+def _fed(facts: Mapping[str, Any]) -> str:
+    rates = [cell.get("images_per_second") for cell in facts["cells"]]
+    ratios = [ours / theirs for ours, theirs in zip(rates[::2], rates[1::2], strict=True) if ours and theirs]
+    return f"{facts['card']}: {_times(min(ratios))} to {_times(max(ratios))} the images a second"
+
+
 def _limits(facts: Mapping[str, Any]) -> str:
     verdicts = [one["verdict"] == "holds" for one in facts["limits"]]
     return f"{sum(verdicts)} of {len(verdicts)} designs within their limits"
@@ -134,6 +140,7 @@ BENCHMARKS = (
     Benchmark("training, steps", "speed", "open_clip's own program, the same shards", _steps),
     Benchmark("training, masks", "masking", "the ratio of FLOPs", _masks),
     Benchmark("training on a GPU", "gpu", "FLIP's memory, predictions, FLOPs ratios", _gpu),
+    Benchmark("training on a GPU, fed by loaders", "fed", "open_clip's own program, the same shards", _fed),
     Benchmark("reading and decoding", "loading", "open_clip's own pipeline, the same shards", _loading),
     Benchmark("checkpoints", "checkpoints", "written while training waits", _checkpoints),
     Benchmark("submit to SLURM", "submission", "hydra's submitit launcher", _submission),

@@ -1,1 +1,1 @@
-"""Tests that need a GPU: `make test-gpu` runs them, and then bench/gpu.py. Elsewhere each of them skips."""
+"""Tests that need a GPU: `make test-gpu` runs them between bench/gpu.py and bench/fed.py. Elsewhere all skip."""
