@@ -1,4 +1,5 @@
-"""Hooks of MkDocs: the site also has what its pages link to elsewhere in the repository, and every page in its menu.
+"""Hooks of MkDocs: the site also has what its pages link to elsewhere in the repository, every page in its menu, and
+llms.txt.
 
 A link such as `../studies/flip.yaml` works on a code host and in an editor. In the site it leads to a copy below
 repository/: text is shown as a page, tables and figures are files, a folder is the list of its files.
@@ -41,7 +42,25 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             if (file := copied(target, config)) is not None:
                 files.append(file)
                 waiting.append(target)
+    files.append(File.generated(config, "llms.txt", content=pages_for_agents(config)))
     return files
+
+
+def pages_for_agents(config: MkDocsConfig) -> str:
+    """llms.txt (llmstxt.org): every page of the menu, each with the first paragraph that it begins with."""
+    lines = [f"# {config.site_name}", "", f"> {config.site_description}", ""]
+    lines += ["- [AGENTS.md](repository/AGENTS.html): how a program plans, prices, submits, waits and reads", ""]
+    for section in config.nav:
+        ((name, pages),) = section.items()
+        lines += [f"## {name}", ""]
+        for page in [pages] if isinstance(pages, str) else pages:
+            title, path = next(iter(page.items())) if isinstance(page, dict) else ("", page)
+            text = (Path(config.docs_dir) / path).read_text(encoding="utf-8")
+            heading, first = [part for part in text.split("\n\n") if not part.startswith("<!--")][:2]
+            about = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", " ".join(first.split()))
+            lines.append(f"- [{title or heading.removeprefix('# ')}]({path.removesuffix('.md')}.html): {about}")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:

@@ -25,6 +25,7 @@ RESERVED = {RUNS_FOLDER, "cache", *LAUNCHERS, "mlartifacts", "mlflow.db", "timin
 """Names below the results root that no study may have."""
 
 RESULTS_TABLE = "results.csv"
+RECORD = "results.json"
 CURVES_TABLE = "curves.parquet"
 
 
@@ -52,6 +53,11 @@ class StudyFiles:
     @property
     def results(self) -> Path:
         return self.folder / RESULTS_TABLE
+
+    @property
+    def record(self) -> Path:
+        """What a reader of results.csv has to know of the study."""
+        return self.folder / RECORD
 
     @property
     def curves(self) -> Path:

@@ -55,6 +55,29 @@ def test_a_checkout_is_small() -> None:
     assert sum(path.stat().st_size for path in committed(".")) <= 55_000_000
 
 
+def by_hand(page: Path) -> str:
+    """A page without the parts that come from the code."""
+    text = page.read_text(encoding="utf-8")
+    for name in generated.PARTS:
+        file, _, part = name.partition("#")
+        if page == generated.ROOT / file:
+            text = re.sub(rf"(<!-- {part} -->\n).*?(<!-- end -->)", r"\1\2", text, flags=re.DOTALL)
+    return text
+
+
+def test_pages_stay_short_enough_to_be_read() -> None:
+    docs = generated.ROOT / "docs"
+    pages = [page for page in docs.rglob("*.md") if page.name != "log.md"]
+    assert sum(len(by_hand(page).encode()) for page in pages) <= 239_000
+    assert len((docs / "log.md").read_bytes()) <= 16_000
+    assert len((generated.ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()) <= 60
+
+
+def test_every_page_begins_with_what_it_is_for() -> None:
+    firsts = {page.name: by_hand(page).split("\n\n")[1] for page in (generated.ROOT / "docs").rglob("*.md")}
+    assert [name for name, first in firsts.items() if not re.match(r"\*{0,2}`?\w", first)] == []
+
+
 def test_the_first_page_lists_every_command() -> None:
     page = (generated.ROOT / "docs" / "index.md").read_text()
     commands = re.findall(r"^\$ flipscale (\w+) --help", generated.commands(), re.MULTILINE)

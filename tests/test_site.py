@@ -70,6 +70,14 @@ def test_every_page_of_docs_is_in_the_menu(site: Path) -> None:
     assert {page for page in pages if str(page) not in menu} == set()
 
 
+def test_llms_txt_lists_every_page_with_what_it_is_for(site: Path) -> None:
+    lines = (site / "llms.txt").read_text(encoding="utf-8").splitlines()
+    listed = dict(re.findall(r"^- \[.+?\]\((.+?)\): (.+)$", "\n".join(lines), re.MULTILINE))
+    pages = {str(path.relative_to(ROOT / "docs").with_suffix(".html")) for path in (ROOT / "docs").rglob("*.md")}
+    assert listed.keys() == pages | {"repository/AGENTS.html"}
+    assert all((site / page).is_file() for page in listed)
+
+
 def test_nothing_is_loaded_from_elsewhere(site: Path, pages: dict[Path, Links]) -> None:
     outside = {
         str(path.relative_to(site)): found

@@ -26,7 +26,7 @@ def run(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
     results = folder / "results" / "flip"
     if not results.exists():
         results.mkdir(parents=True)
-        for name in ("results.csv", "comparison.json"):
+        for name in ("results.csv", "results.json", "comparison.json"):
             (results / name).write_bytes((ROOT / "results" / "flip" / name).read_bytes())
         (results / "curves.parquet").write_bytes(b"PAR1")
         finished = (results / "results.csv").read_text().splitlines()[1].split(",")[0]
@@ -49,6 +49,7 @@ TABLE = ["compare", "results/flip/results.csv", "--baseline", "mask_ratio=0", "-
         (["plan", STUDY], "230 runs"),
         ([*TABLE, "--where", "model == 'ViT-w48d3-2'", "--series", "image_size"], "over no mask"),
         (["compare", STUDY], "8 claims"),
+        (["compare", "results/flip"], "8 claims"),
         (["fit", STUDY], "190 runs used"),
         (["plot", STUDY], "learning curves are not drawn: This needs pyarrow"),
         (["report", STUDY], "the curves inside the runs are not drawn: This needs pyarrow"),

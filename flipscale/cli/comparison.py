@@ -33,8 +33,8 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     parser.add_argument("--full", action="store_true", help="show every cell, curve, claim and note")
     add_results(parser)
-    what = "the study's YAML file, or tables (.csv, .tsv or .parquet), whose rows are put together"
-    parser.add_argument("study", metavar="STUDY|TABLE", nargs="+", help=what)
+    what = "the study's YAML file, the folder of its results, or tables (.csv, .tsv or .parquet)"
+    parser.add_argument("study", metavar="STUDY|FOLDER|TABLE", nargs="+", help=what)
     score = "the score of a study to compare, written to comparison-SCORE.json and .md; default: the study's score"
     parser.add_argument("--score", help=score)
     table = parser.add_argument_group("for a table, by the names of its columns")
@@ -95,9 +95,11 @@ def compare(args: argparse.Namespace) -> int:
 
 def _compare_study(args: argparse.Namespace) -> int:
     from flipscale.analysis.comparing import comparison_json, comparison_text
-    from flipscale.workflow.compared import compare_study
+    from flipscale.workflow.compared import compare_folder, compare_study
     from flipscale.workflow.to_score import say_other_data
 
+    if Path(args.study).is_dir():
+        return _print(args, compare_folder(Path(args.study), args.score), comparison_json, comparison_text)
     opened = open_study_of(args)
     say_other_data(opened)
     return _print(args, compare_study(opened, args.score), comparison_json, comparison_text)

@@ -2,15 +2,17 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flipscale.cell import Cell, write_cell
 from flipscale.collecting.columns import baseline_of, setting_value
-from flipscale.door.record import PlannedPairs, Results, ScoredBy, StudyRecord
+from flipscale.door.record import PlannedPairs, Results, ScoredBy, StudyRecord, read_record
 from flipscale.door.statements import Contrast, StatedClaim, Values
 from flipscale.errors import RunFolderError
+from flipscale.plain_files import or_none, read_bytes, replacing
 from flipscale.planning.runs import Plan
 from flipscale.run import RunFolder, standing_scores
 from flipscale.scores import is_score, set_and_score
@@ -24,14 +26,32 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def results_of(table: "pd.DataFrame", study: Study, planned: Plan, workspace: Workspace | None = None) -> Results:
-    """The rows of a study's finished runs with its record, and what they were scored by if their folders are in
-    `workspace`."""
-    scores = [name for name in map(str, table) if is_score(name)] if workspace else []
-    return Results(table, record_of(study, planned), _scored_by(planned, workspace, scores) if workspace else {})
+def results_of(table: "pd.DataFrame", study: Study, planned: Plan, written: Path | None = None) -> Results:
+    """The rows of a study's finished runs with its record; `written` is the one that `collect` wrote, if it did."""
+    return Results(table, record_of(study, planned, _scored_by_in(written) if written else {}))
 
 
-def record_of(study: Study, planned: Plan) -> StudyRecord:
+def write_record(path: Path, study: Study, planned: Plan, workspace: Workspace | None, table: Iterable[str]) -> None:
+    """Write the record of a study as `path`.
+
+    workspace: where the runs' folders are, which say by what the scores among the columns of `table` were measured;
+    None where they are elsewhere, and what was written of them stays.
+    """
+    scores = filter(is_score, table)
+    scored_by = _scored_by(planned, workspace, list(scores)) if workspace else _scored_by_in(path)
+    data = json.dumps(asdict(record_of(study, planned, scored_by)), indent=1).encode() + b"\n"
+    if data != or_none(read_bytes, path):
+        with replacing(path) as file:
+            file.write(data)
+
+
+def _scored_by_in(path: Path) -> Mapping[str, tuple[ScoredBy, ...]]:
+    """What the record there says of evaluations; nothing where it cannot be read, as `collect` writes it anew."""
+    record = or_none(read_record, path)
+    return record.scored_by if record else {}
+
+
+def record_of(study: Study, planned: Plan, scored_by: Mapping[str, tuple[ScoredBy, ...]]) -> StudyRecord:
     """The record of a study and its plan."""
     return StudyRecord(
         study=study.name,
@@ -49,6 +69,8 @@ def record_of(study: Study, planned: Plan) -> StudyRecord:
         labels=study.labels,
         x=study.x,
         pairs=planned_pairs(study, planned),
+        runs=tuple(run.id for run in planned.cells),
+        scored_by=scored_by,
     )
 
 
@@ -136,4 +158,5 @@ def _scored_by(planned: Plan, workspace: Workspace, scores: Sequence[str]) -> di
     return {
         score: tuple(ScoredBy(measure, json.loads(what), digest, runs) for (measure, what, digest), runs in of.items())
         for score, of in runs_of.items()
+        if of
     }

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flipscale.door.statements import StatedClaim, Values
 from flipscale.kinds import JsonObject
+from flipscale.plain_files import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,6 +65,10 @@ class StudyRecord:
     """The setting along which curves are drawn."""
     pairs: PlannedPairs | None
     """None without a baseline or without twins."""
+    runs: tuple[str, ...]
+    """The ids of the runs that it compares, finished or not."""
+    scored_by: Mapping[str, tuple[ScoredBy, ...]]
+    """By score, as far as the runs' folders have said it."""
 
 
 @dataclass(frozen=True)
@@ -72,5 +78,9 @@ class Results:
     table: "pd.DataFrame"
     """A row for each finished run."""
     record: StudyRecord
-    scored_by: Mapping[str, tuple[ScoredBy, ...]]
-    """By score, as far as the runs' folders say it."""
+
+
+def read_record(path: Path) -> StudyRecord:
+    """The record that `collect` wrote as results.json. FileNotFoundError, or DamagedFile."""
+    record: StudyRecord = read_json(path, StudyRecord)
+    return record

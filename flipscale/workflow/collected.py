@@ -3,13 +3,14 @@
 import csv
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from flipscale import track
 from flipscale.collecting import Collected, setting_value
 from flipscale.collecting import collect as collect_runs
+from flipscale.collecting.record import write_record
 from flipscale.data.code import code_changes
 from flipscale.errors import FlipscaleError
 from flipscale.plain_files import or_none, read_text
@@ -48,6 +49,13 @@ def collect_study(opened: OpenStudy, *, only_news: bool = False) -> Collected:
             plan, opened.workspace.results, files.folder, kept_rows=rows, trust_curves=only_news, progress=steps
         )
     note_owner(files.folder, opened.file)
+    write_record(
+        files.record,
+        opened.study,
+        opened.plan,
+        None if stays else opened.workspace,
+        next(_rows_in(files.results), []),
+    )
     if opened.sweep:
         write_sweep(opened.sweep, files.tune)
     if collected.written:
@@ -77,11 +85,15 @@ def collect_study(opened: OpenStudy, *, only_news: bool = False) -> Collected:
 def _ids_in(table: Path) -> set[str]:
     """The ids of the rows of a results.csv; none where it cannot be read."""
     try:
-        rows = csv.reader(io.StringIO(or_none(read_text, table) or "", newline=""))
+        rows = _rows_in(table)
         place = next(rows, []).index("id")
         return {row[place] for row in rows if len(row) > place}
     except (ValueError, csv.Error):
         return set()
+
+
+def _rows_in(table: Path) -> Iterator[list[str]]:
+    return csv.reader(io.StringIO(or_none(read_text, table) or "", newline=""))
 
 
 def _news(collected: Collected) -> str:
@@ -163,7 +175,7 @@ def mirror_source(opened: OpenStudy) -> track.MirrorSource:
     """What is mirrored of a study."""
     study = opened.study
     files = opened.files
-    tables = [files.results, files.tune, files.comparison(".md"), files.comparison(".json"), files.fits]
+    tables = [files.results, files.record, files.tune, files.comparison(".md"), files.comparison(".json"), files.fits]
     pictures: Sequence[Path] = [*sorted(files.figures.glob("*.svg")), *sorted(files.figures.glob("*.html"))]
     return track.MirrorSource(
         study=study.name,

@@ -69,7 +69,7 @@ def gather(
     progress = _progress(planned, workspace, set(table["id"]))
     arms = _arms(study, planned)
     table = table.assign(arm=[arms[run_id] for run_id in table["id"]])
-    found = results_of(table, study, planned, workspace)
+    found = results_of(table, study, planned, files.record)
     comparison, why = _compared(found)
     laws = _laws(files.fits)
     if comparison and study.answer == "law":

@@ -70,7 +70,7 @@ def study_results(opened: OpenStudy) -> StudyResults:
     if missing and not are_here:
         more = [f"{len(missing) - NAMED:,} more"] if len(missing) > NAMED else []
         say(f"{path} lacks {count(len(missing), 'run')} of {len(runs):,}: {joined([*missing[:NAMED], *more])}")
-    return StudyResults(results_of(rows, opened.study, opened.plan), are_here)
+    return StudyResults(results_of(rows, opened.study, opened.plan, opened.files.record), are_here)
 
 
 def write_analysis(

@@ -53,7 +53,7 @@ def compare_finished(results: Results, score: str | None = None) -> Comparison:
     """The same, with what the runs were scored on; and a note if they only guess."""
     comparison = compare_study(results, score)
     comparison = with_guessing(comparison, results.table, chance_level(results.table, comparison.score))
-    return replace(comparison, scored_by=results.scored_by.get(comparison.score, ()))
+    return replace(comparison, scored_by=results.record.scored_by.get(comparison.score, ()))
 
 
 def with_guessing(comparison: Comparison, results: pd.DataFrame, chance: float | None) -> Comparison:
