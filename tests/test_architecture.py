@@ -33,7 +33,6 @@ def test_stock_model_has_the_shape_of_its_open_clip_configuration():
     assert shape.text == TextTower(
         context_length=77, vocab_size=49408, width=1024, layers=24, heads=16, mlp_width=4096, layer_scale=False
     )
-    assert not shape.logit_bias
 
 
 def test_mlp_ratio_and_layer_scale_are_read():

@@ -39,6 +39,7 @@ SETTINGS_OF_A = {
     "cooldown": 0,
     "cooldown_shape": "linear",
     "average": 0.0,
+    "loss_function": "softmax",
     "weight_decay": 0.2,
     "beta1": 0.9,
     "beta2": 0.95,

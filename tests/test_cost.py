@@ -23,6 +23,7 @@ from flipscale.cost.arithmetic import (
     parameters,
     rate_of,
     step_traffic,
+    trained_parameters,
     training_view,
 )
 from flipscale.errors import FlipscaleError
@@ -76,10 +77,10 @@ def test_parameters_follow_the_image_size():
     assert parameters(shape) == sum(p.numel() for p in build(shape).parameters())
 
 
-def test_logit_bias_is_a_parameter():
-    shape = architecture("ViT-w48d3-4")
-    model = CLIP(**shape.open_clip_config, init_logit_bias=-10.0)
-    assert parameters(replace(shape, logit_bias=True)) == sum(p.numel() for p in model.parameters())
+def test_the_bias_of_the_sigmoid_loss_is_a_parameter():
+    model = CLIP(**architecture("ViT-w48d3-4").open_clip_config, init_logit_bias=-10.0)
+    asked = settings_of(model="ViT-w48d3-4", loss_function="sigmoid")
+    assert trained_parameters(asked) == sum(p.numel() for p in model.parameters())
 
 
 # FLOPs

@@ -14,6 +14,7 @@ import pytest
 from flipscale import scores
 from flipscale.analysis.fitting.of_study import fit_study
 from flipscale.collecting import read_results
+from flipscale.collecting.columns import COLUMNS
 from flipscale.errors import ResultsError, StudyError
 from flipscale.launch import submit_probe
 from flipscale.planning.runs import plan
@@ -141,6 +142,7 @@ def test_parameters_stand_beside_a_recipe_and_come_with_an_included_file(here):
     study = own(f"schema: 1\nrecipe: flip\nparameters: {{drop: 0.1}}\n{clip}\nscores: {{loss: lower}}\n")
     (run,) = plan(study).runs
     assert (run.settings.drop, run.settings.batch_size, run.settings.is_clip) == (0.1, 16384, True)
+    assert (study.score, "loss" in COLUMNS) == ("loss", False)
     assert run.is_priced
     assert run.to_dict()["settings"]["weight_decay"] == 0.2
     Path("under.yaml").write_text(HEAD + COMMAND)

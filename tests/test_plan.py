@@ -132,6 +132,7 @@ SAME = [
     ("text_mask_ratio", "0"),
     ("text_mask", "random"),
     ("reconstruction", "null"),
+    ("loss_function", "softmax"),
     ("batch_size", "64.0"),
     ("lr", "0.000001"),
     ("warmup", "1600"),
@@ -174,6 +175,7 @@ OTHER = [
     ("text_mask_ratio", "0.5"),
     ("text_mask", "random"),
     ("reconstruction", "{depth: 1}"),
+    ("loss_function", "sigmoid"),
     ("batch_size", "128"),
     ("lr", "1e-3"),
     ("warmup", "0"),
@@ -226,6 +228,7 @@ def test_setting_that_changes_the_result_makes_another_run(run_of, name: str, va
 
 OF_TRAINING = [
     *("data", "data_size", "crop", "flip", "text_mask_ratio", "text_mask", "batch_size", "lr", "warmup", "schedule"),
+    "loss_function",
     *("cooldown", "cooldown_shape", "average", "weight_decay", "beta1", "beta2", "eps", "grad_clip"),
 ]
 

@@ -99,14 +99,13 @@ def cost(settings: Settings, resources: Resources = NO_RESOURCES) -> Cost:
     sustains and replaces the rate of `devices`. 0 samples are an evaluation without training. Raises FlipscaleError for
     a text_length beyond the model's context and for an unknown device.
     """
-    shape = architecture(settings.model, settings.image_size)
     batch = settings.batch_size
     per_sample, loss, computed = _computed(settings, resources)
     steps = steps_of(settings)
     samples = steps * batch
     hours = rate_of(settings, resources).hours(computed * samples, samples)
     return Cost(
-        params=parameters(shape) if settings.fine_tuning is None else image_parameters(shape),
+        params=trained_parameters(settings),
         image_flops=per_sample.image,
         text_flops=per_sample.text,
         loss_flops=loss,
@@ -134,7 +133,8 @@ def _computed(settings: Settings, resources: Resources) -> tuple["Flops", int, i
     per_sample = _flops_of(settings)
     loss = 0
     if settings.fine_tuning is None:
-        loss = loss_flops(architecture(settings.model, settings.image_size), settings.batch_size)
+        shape = architecture(settings.model, settings.image_size)
+        loss = loss_flops(shape, settings.batch_size, is_sigmoid=settings.is_sigmoid)
     else:
         per_sample = replace(per_sample, text_forward=0, text_backward=0)
     # Computing in parts and activation checkpointing each take another forward pass, which gains no accuracy.
@@ -161,16 +161,14 @@ class StepTraffic:
 def step_traffic(settings: Settings, resources: Resources, gigabits: float) -> StepTraffic:
     """The traffic of a step on devices of several nodes. gigabits: a second, for each device.
 
-    Features of the whole batch are gathered, and their gradients scattered, while nothing is computed. A ring reduces
-    the gradients of all weights beside the backward pass, which is two thirds of a step.
+    Features of the whole batch, those of texts alone where the loss is a sigmoid, are gathered, and their gradients
+    scattered, while nothing is computed. A ring reduces the gradients of all weights beside the backward pass, which is
+    two thirds of a step.
     """
     shape = architecture(settings.model, settings.image_size)
-    features = 2 * settings.batch_size * 2 * shape.embed_dim * 4
-    trained = parameters(shape)
-    if settings.fine_tuning is not None:
-        features = 0
-        trained = image_parameters(shape)
-    gradients = 2 * trained * 4
+    towers = 1 if settings.is_sigmoid else 2
+    features = 0 if settings.fine_tuning else 2 * settings.batch_size * towers * shape.embed_dim * 4
+    gradients = 2 * trained_parameters(settings) * 4
     computed = _computed(settings, resources)[2] * settings.batch_size / resources.devices
     computing = computed / rate_of(settings, resources).flops_per_second
     bytes_a_second = gigabits * 1e9 / 8
@@ -305,16 +303,22 @@ def scored_steps(settings: Settings) -> set[int]:
     return {min(steps, max(1, math.floor(at * steps + 0.5))) for at in settings.evaluation.at} | {steps}
 
 
+def trained_parameters(settings: Settings) -> int:
+    """The parameters of a run's model; for a fine-tuning, those of its image tower."""
+    shape = architecture(settings.model, settings.image_size)
+    return image_parameters(shape) if settings.fine_tuning else parameters(shape) + settings.is_sigmoid
+
+
 @functools.cache
 def parameters(shape: Architecture) -> int:
-    """The parameters of the model, equal to open_clip's count."""
+    """The parameters of the model without a logit bias, equal to open_clip's count."""
     text = shape.text
     text_ends = (
         (text.vocab_size + text.context_length) * text.width  # token embedding, positions
         + 2 * text.width  # LayerNorm
         + text.width * shape.embed_dim  # projection
     )
-    return image_parameters(shape) + text_ends + _block_parameters(text) + 1 + shape.logit_bias
+    return image_parameters(shape) + text_ends + _block_parameters(text) + 1
 
 
 @functools.cache
@@ -444,9 +448,10 @@ def _block_flops(tower: ImageTower | TextTower, tokens: int) -> int:
     return tower.layers * (products + attention)
 
 
-def loss_flops(shape: Architecture, batch_size: int) -> int:
-    """The loss's FLOPs per pair, forward and backward: open_clip computes image-text and text-image logits apart."""
-    return 12 * batch_size * shape.embed_dim
+def loss_flops(shape: Architecture, batch_size: int, *, is_sigmoid: bool = False) -> int:
+    """The loss's FLOPs per pair, forward and backward: open_clip computes image-text and text-image logits apart. A
+    sigmoid needs one product of the two, and computes it twice."""
+    return (8 if is_sigmoid else 12) * batch_size * shape.embed_dim
 
 
 CONTEXT = 2**30
@@ -505,7 +510,8 @@ def memory_of(settings: Settings, resources: Resources = NO_RESOURCES) -> Device
     - what the forward pass of the device's part of the batch, or as much of that as is computed at once, keeps for
       the backward pass, see `activation_bytes`;
     - in fp32, the features of the whole batch and their gradients, and of the device's own rows of both logit
-      matrices the logits, their log-softmax and their gradient (open_clip's local loss).
+      matrices the logits, their log-softmax and their gradient (open_clip's local loss); where the loss is a sigmoid,
+      the features of own images and all texts, and three matrices of own images and as many texts.
     """
     shape = architecture(settings.model, settings.image_size)
     shown = training_view(settings)
@@ -526,14 +532,16 @@ def memory_of(settings: Settings, resources: Resources = NO_RESOURCES) -> Device
         checkpointing=resources.activation_checkpointing,
         scores=on_accelerator and not has_fused_attention(resources.device or "A100", resources.software),
     )
-    model = image_parameters(shape) if is_fine_tuning else parameters(shape)
-    weights = model + (decoder.parameters(shape.image) if decoder else 0)
+    similarities = 2 * 2 * batch * shape.embed_dim + 2 * 3 * share * batch
+    if settings.is_sigmoid:
+        similarities = 2 * (batch + share) * shape.embed_dim + 3 * share**2
+    weights = trained_parameters(settings) + (decoder.parameters(shape.image) if decoder else 0)
     copies = (0 if precision == "fp32" else 2) + (4 if settings.average else 0)
     gradients = 4 * ((devices > 1 or resources.accumulate > 1) if on_accelerator else 1 + (devices > 1))
     return DeviceMemory(
         weights=(12 + copies + gradients) * weights,
         activations=activations,
-        similarities=0 if is_fine_tuning else 4 * (2 * 2 * batch * shape.embed_dim + 2 * 3 * share * batch),
+        similarities=0 if is_fine_tuning else 4 * similarities,
         after=(20 if settings.average else 16) * weights,
     )
 

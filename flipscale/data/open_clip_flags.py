@@ -166,6 +166,8 @@ FLAGS = (
          lambda job: ["--batch-size", job.settings.batch_size // (job.processes * job.accumulate)]),
     ClipFlag("`mask_ratio`", ("--force-patch-dropout",), "keeps the same number of patches, but draws different ones",
          lambda job: ["--force-patch-dropout", job.settings.mask_ratio]),
+    ClipFlag("`loss_function`", ("--siglip",), "where it is sigmoid; `arguments` may have it too",
+         lambda job: _switch("--siglip", job.settings.loss_function == "sigmoid")),
     ClipFlag("`lr`", ("--lr",), "", lambda job: ["--lr", job.settings.lr]),
     ClipFlag("`warmup`", ("--warmup",), "in steps, rounded up", lambda job: ["--warmup", job.warmup_steps]),
     ClipFlag("`schedule`", ("--lr-scheduler",), "cosine, const or const-cooldown",
@@ -316,7 +318,7 @@ def wishes(arguments: Sequence[str]) -> dict[str, int]:
     owned = {_destination(name): flag.setting for flag in FLAGS for name in flag.flags} | _OTHERS
     if given["opt"].lower() != "adamw":
         changed -= {"beta1", "beta2"}
-    for name in sorted(changed & set(owned) - set(_WISHES)):
+    for name in sorted(changed & set(owned) - {*_WISHES, "siglip"}):
         setting = owned[name].replace("`", "") or "flipscale itself"
         raise FlipscaleError(
             f"trainer.open_clip.arguments: --{name.replace('_', '-')} is set by {setting}; leave it out there."

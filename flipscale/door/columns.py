@@ -57,6 +57,7 @@ SETTING_COLUMNS: tuple[str, ...] = (
     "text_mask_ratio",
     "text_mask",
     "reconstruction",
+    "loss_function",
     "batch_size",
     "lr",
     "warmup",

@@ -30,7 +30,8 @@ from flipscale.settings.declarations import CommandTrainer, FlipscaleTrainer, Re
 
 STEP_SETTINGS = (
     *("model", "image_size", "text_length", "data", "crop", "flip", "mask_ratio", "mask_shape"),
-    *("text_mask_ratio", "text_mask", "reconstruction", "batch_size", "grad_clip", "precision", "fine_tuning"),
+    *("text_mask_ratio", "text_mask", "reconstruction", "loss_function", "batch_size", "grad_clip", "precision"),
+    "fine_tuning",
 )
 """The settings that the time of a step depends on."""
 

@@ -77,7 +77,6 @@ class Architecture:
     embed_dim: int
     image: ImageTower
     text: TextTower
-    logit_bias: bool
     quick_gelu: bool
     """Whether the MLPs of both towers compute x sigmoid(1.702 x), as OpenAI's models do, instead of GELU."""
     config_json: str = field(repr=False)
@@ -227,7 +226,6 @@ def _shape(name: str, config: Config) -> Architecture:
             mlp_width=int(text_width * text.get("mlp_ratio", 4.0)),
             layer_scale=text.get("ls_init_value") is not None,
         ),
-        logit_bias=config.get("init_logit_bias") is not None,
         quick_gelu=bool(config.get("quick_gelu")),
         config_json=json.dumps(config),
     )

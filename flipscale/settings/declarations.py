@@ -541,6 +541,12 @@ class Settings(Declared):
     reconstruction: Reconstruction | None = option(
         "an MAE decoder whose loss is added, such as {weight: 1, depth: 2}; null: none", None, needs="samples"
     )
+    loss_function: Literal["softmax", "sigmoid"] = option(
+        "contrastive loss: CLIP's softmax over the batch, or SigLIP's sigmoid of each pair of an image and a text",
+        "softmax",
+        needs="samples",
+        late=True,
+    )
     batch_size: Batch = option("pairs per step, over all devices", needs="samples", unit="samples")
     lr: Positive = option(
         "peak learning rate; FLIP's rule if left out", rule="4e-6 * batch_size / 256", needs="samples"
@@ -608,6 +614,11 @@ class Settings(Declared):
     )
     seed: Whole = option("seed of initialisation, data order and masks", 0)
     evaluation: Evaluation = option("what is measured, and when", Evaluation())
+
+    @property
+    def is_sigmoid(self) -> bool:
+        """Whether the loss is SigLIP's, by the setting or by an argument of open_clip's program."""
+        return self.loss_function == "sigmoid" or "--siglip" in getattr(self.trainer, "arguments", ())
 
 
 # What a study asks for beside the settings of its runs

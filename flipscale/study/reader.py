@@ -219,6 +219,8 @@ class _Checker(ValueReader):
         for name, better in scores.items():
             if fault := fault_of_score(name, better):
                 self.complain(("scores", name), fault)
+            elif name in self.known or name in _OTHER_COLUMNS:
+                self.complain(("scores", name), f"'{name}' is another column of results.csv; choose another name")
         declare(scores)
         return scores
 

@@ -9,9 +9,8 @@ with one line, a model that open_clip ships by its name, and a model of the fami
 with `from flipscale.settings.architecture import architecture`. In the second line any model's name would do, as
 the rest replaces what it stands for. A run on images of another size than the model's own adds force_image_size=SIZE
 to the first, and the size to `architecture` in the second. A tuned run loads by the model and image size of its
-tuning, where that names them. One of open_clip's program with `--siglip` adds init_logit_bias=-10. Pixels are
-normalised as the run's `normalization` says: pass its numbers as image_mean and image_std of
-`open_clip.create_model_and_transforms`.
+tuning, where that names them. One of the sigmoid loss adds init_logit_bias=-10. Pixels are normalised as the run's
+`normalization` says: pass its numbers as image_mean and image_std of `open_clip.create_model_and_transforms`.
 
 In the other direction a run starts from what open_clip's loader takes, see `load`.
 """
@@ -26,14 +25,14 @@ import torch
 from open_clip import CLIP, CustomTextCLIP
 from open_clip.factory import load_checkpoint, load_state_dict
 from open_clip.pretrained import download_pretrained
-from torch import Tensor
+from torch import Tensor, nn
 
 from flipscale.cost.arithmetic import training_view
 from flipscale.data.pairs import Images, Integers
 from flipscale.data.weights import pretrained_config
 from flipscale.errors import FlipscaleError
 from flipscale.settings.architecture import Architecture, architecture
-from flipscale.settings.declarations import NORMALIZATIONS, OpenClipTrainer, Settings
+from flipscale.settings.declarations import NORMALIZATIONS, Settings
 from flipscale.train.attention import shorten
 from flipscale.train.mask import MaskedTower, PatchMask
 from flipscale.train.requests import TrainedWeights
@@ -43,7 +42,7 @@ from flipscale.train.text import CompactEmbedding, encode_text, text_tower
 __all__ = ["build", "channels", "encode_text", "load", "pixels", "save", "tokenize", "weights"]
 
 SIGLIP = {"init_logit_scale": math.log(10), "init_logit_bias": -10.0}
-"""How open_clip's program begins with the sigmoid loss (arXiv 2303.15343)."""
+"""How training with the sigmoid loss begins (arXiv 2303.15343)."""
 
 _VOCABULARY = 49408
 """Words of the tokenizer that comes with open_clip; its largest id is the end of the text."""
@@ -74,7 +73,7 @@ def build(
             f"comes with open_clip ({_VOCABULARY} words); choose a model such as ViT-B-16."
         )
     config = shape.open_clip_config
-    if isinstance(settings.trainer, OpenClipTrainer) and "--siglip" in settings.trainer.arguments:
+    if settings.is_sigmoid:
         config |= SIGLIP
     kind = CustomTextCLIP if config.pop("custom_text", False) else CLIP
     with torch.random.fork_rng(devices=[]):
@@ -113,14 +112,16 @@ def load(model: CLIP | CustomTextCLIP, shape: Architecture, start: str | Path) -
     """Put the weights of an open_clip checkpoint into `model`, whose shape is given, as open_clip's own loader does.
 
     start: a file, or a tag of open_clip's pretrained weights for that model, which are then downloaded. Tables of
-    positions are resized if the image or the context has another size. Raises FlipscaleError for a file that is not
-    there, is not a checkpoint, or is one of another model.
+    positions are resized if the image or the context has another size. Weights of another loss function begin with this
+    one's temperature: without a bias where it is a softmax, which no bias changes, and as SIGLIP where it is a sigmoid.
+    Raises FlipscaleError for a file that is not there, is not a checkpoint, or is one of another model.
     """
     path = Path(start)
     if not path.is_file():
         path = _pretrained(shape.name, str(start))
     try:
-        assert any(isinstance(value, Tensor) for value in load_state_dict(str(path)).values())
+        state = load_state_dict(str(path))
+        assert any(isinstance(value, Tensor) for value in state.values())
     except OSError:
         raise
     except Exception as error:  # Unpickling what is not a checkpoint raises nearly anything.
@@ -128,6 +129,9 @@ def load(model: CLIP | CustomTextCLIP, shape: Architecture, start: str | Path) -
             f"{path}: is not a checkpoint of open_clip ({type(error).__name__}); give a file of weights that "
             f"open_clip.create_model(pretrained=...) takes."
         ) from error
+    bias = model.logit_bias
+    if bias is None and "logit_bias" in state:
+        model.logit_bias = nn.Parameter(torch.zeros(()))
     try:
         load_checkpoint(model, str(path))
     except Exception as error:
@@ -136,6 +140,11 @@ def load(model: CLIP | CustomTextCLIP, shape: Architecture, start: str | Path) -
             f"{path}: is not a checkpoint of {shape.name}: {textwrap.shorten(fault, 200)}. Set model to the one that "
             f"these weights belong to, or give a checkpoint of {shape.name}."
         ) from error
+    if bias is None:
+        model.logit_bias = None
+    elif "logit_bias" not in state:
+        nn.init.constant_(model.logit_scale, SIGLIP["init_logit_scale"])
+        nn.init.constant_(bias, SIGLIP["init_logit_bias"])
 
 
 def channels(normalization: str) -> Tensor:

@@ -230,8 +230,6 @@ class Group:
         # Tables that never change, such as the causal mask, are not sent round at each step. The argument that says so
         # changed its name in torch 2.13.
         constants = [name for name, _ in module.named_buffers()]
-        # SigLIP's bias has no part in this loss, and without a gradient of it a step would never be complete.
-        constants += [name for name, _ in module.named_parameters() if name.endswith("logit_bias")]
         ignore: Any = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
         ignore(module, constants)
         return DistributedDataParallel(

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from open_clip import CLIP
 
-from flipscale.cost.arithmetic import parameters
+from flipscale.cost.arithmetic import trained_parameters
 from flipscale.planning.identity import measures, scored, stage
 from flipscale.run import (
     AVERAGED_FILE,
@@ -28,7 +28,6 @@ from flipscale.run import (
     unmeasured,
 )
 from flipscale.scores import AVERAGED, set_and_score
-from flipscale.settings.architecture import architecture
 from flipscale.settings.declarations import CommandSet, Settings
 from flipscale.train.evaluate import Evaluated, check_scores, digests_once, evaluate
 from flipscale.train.failure import say
@@ -129,7 +128,7 @@ def take_weights(run: RunFolder, lease: Lease, device: torch.device) -> None:
     lease.write_result(
         replace(
             facts(spent, device, 1, None),
-            params=parameters(architecture(settings.model, settings.image_size)),
+            params=trained_parameters(settings),
             samples_seen=0,
             steps=0,
             unique_pairs=0,

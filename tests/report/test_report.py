@@ -57,6 +57,7 @@ def test_a_study_whose_run_folders_are_gone_is_reported_from_its_tables(tmp_path
     page = report.path.read_text()
     assert "144 of 144 runs finished · " in page
     assert "144 runs on fashion vary model (ViT-w16d1-4, ViT-w32d1-4, " in page
+    assert "Trained on 1 x cpu (144 runs)." in page
     assert "No run has failed or is lost." in page
 
 

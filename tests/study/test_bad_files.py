@@ -33,7 +33,7 @@ LISTS = {
     ),
     "<SETTINGS>": (
         "model, image_size, text_length, data, data_size, crop, flip, normalization, samples, mask_ratio, mask_shape, "
-        "text_mask_ratio, text_mask, reconstruction, batch_size, lr, warmup, schedule, cooldown, cooldown_shape, ..."
+        "text_mask_ratio, text_mask, reconstruction, loss_function, batch_size, lr, warmup, schedule, cooldown, ..."
     ),
     "<SCORES>": (
         "zero_shot_top1, zero_shot_top5, image_retrieval_r1, image_retrieval_r5, image_retrieval_r10, "
@@ -163,6 +163,7 @@ BAD = {
     "axes: {depth: [4, deep], norm: [layer, 3], bias: [true, 1], nrm: [1]}\n",
     "command_names_no_parameter": "schema: 1\nparameters: {depth: 8}\n"
     "base: {trainer: {command: 'python train.py {dept}'}}\n",
+    "score_of_a_column": GOOD + "scores: {lr: lower, steps: higher, loss: lower}\n",
     "score_direction": GOOD + "scores: {held_out_loss: higher}\n",
     "cost_of_unknown": "schema: 1\nparameters: {depth: 8}\nbase: {trainer: {command: python}}\n"
     "cost: {flops: 6 * width}\n",

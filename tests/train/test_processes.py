@@ -42,6 +42,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "text": {"mask_ratio": 0.75, "text_mask_ratio": 0.5},
     "reconstructing": {"mask_ratio": 0.5, "reconstruction": {"weight": 1.0, "width": None, "depth": 1}},
     "cropped": {"crop": 0.5, "flip": True},
+    "sigmoid": {"mask_ratio": 0.5, "text_mask_ratio": 0.5, "loss_function": "sigmoid"},
 }
 
 SPLITS: dict[str, dict[str, Any]] = {

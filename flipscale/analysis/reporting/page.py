@@ -95,6 +95,7 @@ def page(evidence: Evidence) -> str:
         not_fitted=by_reason(evidence.laws.not_fitted),
         answering=next((figures[name] for name in ANSWERING if name in figures), None),
         asked=_asked(evidence),
+        where=_where(evidence),
         newest=newest_run(evidence.results),
         missing=0 if evidence.results.empty else len(evidence.cells) - len(evidence.results),
         claims=[claims_table(comparison.stated)] if comparison and comparison.stated else [],
@@ -142,6 +143,17 @@ def _asked(evidence: Evidence) -> str:
     on = f" on {', '.join(evidence.data)}" if evidence.data else ""
     seeded = f" with {count(seeds, 'seed')} each" if len(cells) > 1 else ""
     return f"{count(len(cells), 'run')}{on}{along}{seeded}."
+
+
+def _where(evidence: Evidence) -> str:
+    """On what the finished runs were trained: 'Trained on 8 x H100 (3 runs).'; '' where none has said it."""
+    table = evidence.results
+    if not {"device", "devices"} <= set(table):
+        return ""
+    known = table.dropna(subset=["device", "devices"])
+    machines = Counter(zip(known["devices"], known["device"], strict=True))
+    listed = [f"{devices} x {device} ({count(runs, 'run')})" for (devices, device), runs in machines.most_common()]
+    return f"Trained on {', '.join(listed)}." if listed else ""
 
 
 def _answer(evidence: Evidence) -> dict[str, Any]:

@@ -14,12 +14,11 @@ from typing import IO
 
 import torch
 
-from flipscale.cost.arithmetic import parameters
+from flipscale.cost.arithmetic import trained_parameters
 from flipscale.data.digest import digests
 from flipscale.data.pairs import Data, HeldOutItems
 from flipscale.planning.identity import labelled_set, labelled_test_images, show_setting
 from flipscale.run import AVERAGED_FILE, WEIGHTS_FILE, Doing, Lease, Result, RunFolder, Spent
-from flipscale.settings.architecture import architecture
 from flipscale.settings.declarations import Resources, Settings
 from flipscale.train.classify import score_classifier
 from flipscale.train.evaluate import Evaluated, evaluate
@@ -188,7 +187,7 @@ def _pairs(run: RunFolder, settings: Settings, resources: Resources, group: Grou
         data=data,
         score=partial(_score, training, evaluations, scored_settings(run)) if group.share(bool(evaluations)) else None,
         save=partial(save, training.model),
-        parameters=parameters(architecture(settings.model, settings.image_size)),
+        parameters=trained_parameters(settings),
         corrupt=known_corrupt,
         corrupt_images=corrupt_images(evaluations),
         pairs_before=_pairs_before(training, data),

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from open_clip import CLIP
 from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
 
 from flipscale.cost.arithmetic import averaged_steps, steps_of
 from flipscale.data.pairs import Data, Images, Integers
@@ -116,7 +118,7 @@ class Training:
         self.model, self.objective = self._build(vocabulary, start)
         self.optimizer = self._optimizer()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "fp16")
-        self.loss = _GlobalLoss(group)
+        self.loss = _SigmoidLoss(group) if settings.is_sigmoid else _GlobalLoss(group)
         self.progress = Progress(started=time.time())
         # No checkpoint holds it: none is written after the last step, so a resumed run takes that again and is scored.
         self.evaluated = Evaluated()
@@ -234,9 +236,14 @@ class Training:
         """The loss of this process's rows against the whole batch; its gradients are left in the parameters."""
         with self.autocast():
             image, text, extra = self._features(self.module, images, tokens, 0)
-        loss: Tensor = self.loss(image, text, self.model.logit_scale.exp()) + extra
+        loss: Tensor = self.loss(image, text, *self._temperature()) + extra
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
+
+    def _temperature(self) -> list[Tensor]:
+        """What multiplies similarities, and what is added to them where the loss is a sigmoid."""
+        bias = self.model.logit_bias
+        return [self.model.logit_scale.exp(), *([] if bias is None else [bias])]
 
     def _backward_in_parts(self, images: Tensor, tokens: Tensor) -> Tensor:
         """The same in micro-batches: memory for the activations of one, time for one more forward pass.
@@ -250,16 +257,16 @@ class Training:
         with torch.no_grad(), self.autocast():
             seen = [self._features(self.objective, images[part], tokens[part], part.start) for part in parts]
         towers = [torch.cat([features[tower] for features in seen]).requires_grad_() for tower in (0, 1)]
-        scale = self.model.logit_scale.exp()
-        leaf = scale.detach().requires_grad_()
-        loss: Tensor = self.loss(*towers, leaf)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        temperature = self._temperature()
+        leaves = [each.detach().requires_grad_() for each in temperature]
+        loss: Tensor = self.loss(*towers, *leaves)
+        of_images, of_texts, *of_temperature = torch.autograd.grad(self.scaler.scale(loss), [*towers, *leaves])
         for part in parts:
-            gradients = [tower.grad[part] for tower in towers if tower.grad is not None]
+            gradients = of_images[part], of_texts[part]
             is_last = part.stop == len(images)
-            of_scale = [(scale, leaf.grad)] if is_last and leaf.grad is not None else []
+            more = list(zip(temperature, of_temperature, strict=True)) if is_last else []
             with self._in_part(is_last):
-                self._backward_from(images[part], tokens[part], part.start, gradients, of_scale)
+                self._backward_from(images[part], tokens[part], part.start, gradients, more)
         extras: Tensor = torch.stack([extra for *_, extra in seen]).mean()
         return loss.detach() + extras
 
@@ -413,6 +420,30 @@ class _GlobalLoss(ClipLoss):  # type: ignore[misc]
         images = both[:, :width]
         texts = both[:, width:]
         return logit_scale * image_features @ texts.T, logit_scale * text_features @ images.T
+
+
+class _SigmoidLoss(nn.Module):
+    """SigLIP's loss (arXiv 2303.15343) of this process's images against the texts of all, whose mean over the processes
+    is open_clip's SigLipLoss of the whole batch. Logits of one process's texts at a time are in memory: the backward
+    pass computes them again. Its inputs are float32, as in `_GlobalLoss`.
+    """
+
+    def __init__(self, group: Group):
+        super().__init__()
+        self.group = group
+
+    def forward(self, images: Tensor, texts: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+        """Features [b, E] of own images and texts."""
+
+        def part(number: int, texts: Tensor) -> Tensor:
+            logits = scale * images @ texts.T + bias
+            if number == self.group.rank:
+                logits.diagonal().neg_()  # An image and its own text are to agree.
+            return F.softplus(logits).sum() / len(images)
+
+        chunks = self.group.gathered(texts).chunk(self.group.size)
+        parts = [checkpoint(part, number, chunk, use_reentrant=False) for number, chunk in enumerate(chunks)]
+        return torch.stack(parts).sum()
 
 
 def rows_of(settings: Settings, processes: int, parts: int) -> int:

@@ -24,7 +24,7 @@ import torch
 from open_clip import CLIP
 from torch import Tensor
 
-from flipscale.cost.arithmetic import parameters
+from flipscale.cost.arithmetic import trained_parameters
 from flipscale.data.open_clip_flags import ProgramJob, check_webdataset, command, refuse, settle, wishes
 from flipscale.errors import DataError
 from flipscale.guard import check_folder, make_folder
@@ -166,7 +166,7 @@ def _result(run: RunFolder, lease: Lease, job: ProgramJob, output: ProgramOutput
         "cpu_seconds": output.cpu_seconds or None,
         "evaluation_seconds": seconds,
         "devices": job.processes * (1 if job.device == "cuda" else torch.get_num_threads()),
-        "params": parameters(architecture(settings.model, settings.image_size)),
+        "params": trained_parameters(settings),
         "corrupt_samples": job.shards.corrupt + output.unreadable,
         "corrupt_evaluation_images": corrupt_images(evaluations),
         "versions": versions(),
