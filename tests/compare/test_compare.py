@@ -191,6 +191,15 @@ def test_a_lower_loss_is_a_gain():
 # Curves
 
 
+@pytest.mark.parametrize(("score", "caveats"), [("held_out_loss", 1), ("zero_shot_top1", 0)])
+def test_a_loss_is_said_not_to_compare_loss_functions(score, caveats):
+    table = rows(lambda mask, samples, seed: 0.5 - mask / 9 + seed / 99).rename(columns={"zero_shot_top1": score})
+    table["loss_function"] = table.pop("mask_ratio").map({0: "softmax", 0.5: "sigmoid"})
+    found = compare(table, baseline={"loss_function": "softmax"}, score=score)
+    assert len(found.caveats) == caveats
+    assert ["does not compare a softmax" in caveat for caveat in found.caveats] == [True] * caveats
+
+
 def test_what_raises_both_curves_of_a_seed_alike_is_no_spread_of_the_speedup():
     # masked is as good at equal samples and costs 0.7 of it
     table = rows(lambda mask, s, seed: 0.1 * math.log2(s / 500) + 0.01 * seed)

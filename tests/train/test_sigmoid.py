@@ -12,7 +12,9 @@ import pytest
 import torch
 from open_clip.loss import SigLipLoss
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from flipscale.cost.arithmetic import cost, memory_of, step_traffic
 from flipscale.planning.identity import parent_of, run_id
 from flipscale.run import RunFolder, RunRequest
 from flipscale.settings.architecture import architecture
@@ -89,6 +91,22 @@ def test_values_and_gradients_are_those_of_open_clips_loss(tmp_path: Path, size:
     rows = [torch.cat([torch.tensor(ours[place]) for ours, _ in found]) / size for place in (1, 2)]
     for mine, whole in zip([*means[:1], *rows, *means[1:]], [loss, *gradients], strict=True):
         torch.testing.assert_close(mine, whole, rtol=3e-6, atol=3e-6)
+
+
+def test_its_flops_and_what_a_device_holds_and_sends_are_priced(settings: Callable[..., Settings]) -> None:
+    asked = {"model": "ViT-B-32", "image_size": 224, "batch_size": 64}
+    softmax, sigmoid = settings(**asked), settings(**asked, **SIGMOID)
+    loss = Training(settings(batch_size=64, **SIGMOID), Group(), Resources()).loss
+    features = [torch.randn(64, 512, requires_grad=True) for _ in range(2)]
+    with FlopCounterMode(display=False) as counted:
+        loss(*features, torch.tensor(10.0), torch.tensor(-10.0)).backward()
+    assert cost(sigmoid).loss_flops * 64 == counted.get_total_flops()
+    assert cost(sigmoid).flops_per_sample == cost(softmax).flops_per_sample
+    eight = Resources(gpus=8, device="H100")
+    assert memory_of(softmax, eight).similarities == 4 * (4 * 64 * 512 + 6 * 8 * 64)
+    assert memory_of(sigmoid, eight).similarities == 4 * (2 * (64 + 8) * 512 + 3 * 8 * 8)
+    saved = step_traffic(softmax, eight, 400).bytes - step_traffic(sigmoid, eight, 400).bytes
+    assert saved == 2 * 64 * 512 * 4 - 2 * 4
 
 
 def one_batch(batch: int = 32) -> tuple[torch.Tensor, torch.Tensor]:

@@ -33,6 +33,8 @@ from flipscale.door.statements import LOOKS, MARGIN
 
 _LOOKS = "Results are looked at {} times; p values and corrected CIs are corrected for that as well."
 
+_LOSSES = ("final_loss", "held_out_loss")
+
 
 def compare(
     results: pd.DataFrame,
@@ -138,8 +140,16 @@ def _compared(table: PreparedTable, stated: StudyClaims | None, looks: int, *, c
         notes=table.notes if points.arms else (*table.notes, _nothing(table)),
         scores={} if points.arms else _scores(table),
         items=items_of(table.rows, table.score),
-        caveats=(_LOOKS.format(looks),) if looks > 1 else (),
+        caveats=(*_of_losses(table), *([_LOOKS.format(looks)] if looks > 1 else [])),
     )
+
+
+def _of_losses(table: PreparedTable) -> list[str]:
+    """What to know of a loss that runs of several loss functions share."""
+    functions = table.rows.get("loss_function")
+    if not table.score.endswith(_LOSSES) or functions is None or functions.nunique() < 2:
+        return []
+    return [f"{table.score} does not compare a softmax with a sigmoid (loss_function); an accuracy does."]
 
 
 def _nothing(table: PreparedTable) -> str:
