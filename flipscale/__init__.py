@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from flipscale.workflow.verbs import collect, compare, fit, plan, plot, report, results, submit
     from flipscale.workspace import Workspace
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _VERBS = "flipscale.workflow.verbs"
 

@@ -88,7 +88,7 @@ def test_processes_are_raised_with_gpus_where_a_study_gives_both() -> None:
 
 def test_a_plan_marks_the_runs_that_do_not_fit_and_says_what_would(tmp_path: Path) -> None:
     plan = opened(tmp_path, "32, 256").plan
-    assert [run.fits for run in plan.runs] == [True, False]
+    assert [run.fits_memory for run in plan.runs] == [True, False]
     assert [run["fits"] for run in plan.to_dict()["runs"]] == [True, False]
     (warning,) = [said for said in plan.warnings if "would need" in said]
     assert warning.startswith("1 run of ViT-L-16 at a batch of 256 would need about ")
@@ -100,7 +100,7 @@ def test_a_plan_marks_the_runs_that_do_not_fit_and_says_what_would(tmp_path: Pat
 def test_a_command_of_ones_own_is_not_judged(tmp_path: Path) -> None:
     plan = opened(tmp_path, "256").plan
     run = replace(plan.runs[0], settings=replace(plan.runs[0].settings, trainer=CommandTrainer(["true"], None)))
-    assert run.fits is None
+    assert run.fits_memory is None
 
 
 def test_where_no_change_alone_fits_devices_and_parts_together_do(tmp_path: Path) -> None:

@@ -190,6 +190,6 @@ def _cost_row(run: "Run", factor: float) -> tuple[str, ...]:
         rounded(cost.samples_seen),
         f"{cost.steps:,}",
         f"{cost.train_flops:.2e}",
-        f"{cost.memory_bytes / 2**30:.2f}{' too large' if run.fits is False else ''}",
+        f"{cost.memory_bytes / 2**30:.2f}{' too large' if run.fits_memory is False else ''}",
         str(cost.hours * factor),
     )

@@ -123,7 +123,7 @@ class Run:
         return self.settings.is_clip or self.cost.gpu_hours > 0
 
     @property
-    def fits(self) -> bool | None:
+    def fits_memory(self) -> bool | None:
         """Whether the memory of its device is predicted to be enough; None where that is unknown."""
         available = device_memory(self.resources)
         if available is None or not self.cost.steps or stage(self.settings).trainer.kind == "command":
@@ -151,7 +151,7 @@ class Run:
             "recipe": RECIPE,
             "resources": plain(self.resources),
             **({} if self.timed is None else {"seconds": self.timed.seconds}),
-            "fits": self.fits,
+            "fits": self.fits_memory,
             **trunk,
         }
 

@@ -329,7 +329,8 @@ def scored_by_words(scored_by: ScoredBy) -> str:
         what.get("inference", ""),
     ]
     name = f'"{scored_by.measure}"' if scored_by.measure else "the study's own data"
-    return f"{name} ({', '.join(filter(None, said))}; data {scored_by.digest[:8]})".replace("(; ", "(")
+    on = ", ".join(filter(None, said))
+    return f"{name} ({'; '.join(filter(None, (on, f'data {scored_by.digest[:8]}')))})"
 
 
 # All of it
