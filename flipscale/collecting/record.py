@@ -31,14 +31,13 @@ def results_of(table: "pd.DataFrame", study: Study, planned: Plan, written: Path
     return Results(table, record_of(study, planned, _scored_by_in(written) if written else {}))
 
 
-def write_record(path: Path, study: Study, planned: Plan, workspace: Workspace | None, table: Iterable[str]) -> None:
+def write_record(path: Path, study: Study, planned: Plan, workspace: Workspace, table: Iterable[str]) -> None:
     """Write the record of a study as `path`.
 
-    workspace: where the runs' folders are, which say by what the scores among the columns of `table` were measured;
-    None where they are elsewhere, and what was written of them stays.
+    workspace: where the runs' folders are, which say by what the scores among the columns of `table` were measured.
     """
     scores = filter(is_score, table)
-    scored_by = _scored_by(planned, workspace, list(scores)) if workspace else _scored_by_in(path)
+    scored_by = _scored_by(planned, workspace, list(scores))
     data = json.dumps(asdict(record_of(study, planned, scored_by)), indent=1).encode() + b"\n"
     if data != or_none(read_bytes, path):
         with replacing(path) as file:

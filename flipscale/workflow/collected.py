@@ -49,13 +49,8 @@ def collect_study(opened: OpenStudy, *, only_news: bool = False) -> Collected:
             plan, opened.workspace.results, files.folder, kept_rows=rows, trust_curves=only_news, progress=steps
         )
     note_owner(files.folder, opened.file)
-    write_record(
-        files.record,
-        opened.study,
-        opened.plan,
-        None if stays else opened.workspace,
-        next(_rows_in(files.results), []),
-    )
+    if not stays:
+        write_record(files.record, opened.study, opened.plan, opened.workspace, next(_rows_in(files.results), []))
     if opened.sweep:
         write_sweep(opened.sweep, files.tune)
     if collected.written:

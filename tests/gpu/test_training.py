@@ -47,7 +47,7 @@ def losses(training, steps):
     return found
 
 
-# To compile takes half a minute each time, and there are 8 minutes.
+# To compile takes half a minute each time, and there are 3 minutes.
 @pytest.mark.parametrize(
     ("precision", "resources"),
     [(precision, way) for precision in ("fp32", "bf16", "fp16") for way in WAYS if "compile" not in way]
