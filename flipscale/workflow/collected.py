@@ -49,8 +49,7 @@ def collect_study(opened: OpenStudy, *, only_news: bool = False) -> Collected:
             plan, opened.workspace.results, files.folder, kept_rows=rows, trust_curves=only_news, progress=steps
         )
     note_owner(files.folder, opened.file)
-    if not stays:
-        write_record(files.record, opened.study, opened.plan, opened.workspace, next(_rows_in(files.results), []))
+    _write_record(opened, stays=stays)
     if opened.sweep:
         write_sweep(opened.sweep, files.tune)
     if collected.written:
@@ -75,6 +74,13 @@ def collect_study(opened: OpenStudy, *, only_news: bool = False) -> Collected:
     if not only_news:
         say_other_data(opened)
     return collected
+
+
+def _write_record(opened: OpenStudy, *, stays: bool) -> None:
+    """Write results.json, which stays as it is where the table does."""
+    files = opened.files
+    if not stays:
+        write_record(files.record, opened.study, opened.plan, opened.workspace, next(_rows_in(files.results), []))
 
 
 def _ids_in(table: Path) -> set[str]:
