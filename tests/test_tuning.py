@@ -126,7 +126,7 @@ def test_a_tuning_that_is_too_large_is_named_by_its_own_model(tmp_path: Path) ->
         f"base: {base}, tuning: {{samples: 1M, model: ViT-L-14-336}}}}\nresources: {{gpus: 8, device: A100-40GB}}\n",
     )
     parent, child = study.runs
-    assert (parent.fits, child.fits) == (True, False)
+    assert (parent.fits_memory, child.fits_memory) == (True, False)
     (said,) = too_large(study.runs)
     assert said.startswith("1 run of ViT-L-14-336 at a batch of 4,096 would need about ")
     lacking = shortage(stage(child.settings), child.resources)
