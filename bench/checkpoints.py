@@ -26,7 +26,7 @@ from flipscale.cost.arithmetic import parameters
 from flipscale.run import Lease, RunFolder, RunRequest
 from flipscale.settings.architecture import architecture
 from flipscale.settings.declarations import Resources
-from flipscale.train.processes import Group
+from flipscale.train.distributed import Group
 from flipscale.train.trainers.builtin.checkpoints import CHECKPOINT_FILE, CheckpointWriter, interval
 from flipscale.train.trainers.builtin.training import Training
 

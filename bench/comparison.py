@@ -31,9 +31,9 @@ import numpy as np
 from scipy.special import expit, logit
 
 from bench.report import leave, machine, table
-from flipscale.analysis.comparing.curves import TwoLines, two_lines
-from flipscale.analysis.comparing.gains import judged, pairs_of
 from flipscale.analysis.comparing.points import Point
+from flipscale.analysis.comparing.speedups import TwoLines, two_lines
+from flipscale.analysis.comparing.twins import judged, pairs_of
 from flipscale.analysis.stats import OWN_SEEDS, Array, ScoreKind, TwoGroups, holm, moments
 
 ACCURACY = ScoreKind(fraction=True, lower=False)

@@ -37,9 +37,9 @@ from flipscale.cost.arithmetic import cost, memory_of
 from flipscale.errors import FlipscaleError
 from flipscale.settings.declarations import Resources, Settings, WebDataset
 from flipscale.settings.devices import device_named, pairs_read
+from flipscale.train.distributed import Group
 from flipscale.train.machine import device_name
-from flipscale.train.processes import Group
-from flipscale.train.trainers.open_clip.shards import users_shards
+from flipscale.train.trainers.open_clip.training_shards import users_shards
 
 PAIRS = 4096
 """Different pairs, in all shards together."""

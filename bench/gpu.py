@@ -45,11 +45,11 @@ from flipscale.run import RunFolder, RunRequest
 from flipscale.settings.architecture import architecture
 from flipscale.settings.declarations import Resources, Settings
 from flipscale.settings.devices import DEVICES, device_named
+from flipscale.train.distributed import Group, joined
 from flipscale.train.encoding import GPU_BATCH
 from flipscale.train.evaluate import encoders_of
 from flipscale.train.failure import is_out_of_memory
 from flipscale.train.machine import PeakMemory, device_name
-from flipscale.train.processes import Group, joined
 from flipscale.train.trainers.builtin.training import Training
 
 TEXT_LENGTH = 32

@@ -13,7 +13,7 @@ import pandas as pd
 
 from bench.scatter import Spread, even, falling, gamma, wild
 from flipscale.analysis.fitting import LAWS, Options, isoflop
-from flipscale.analysis.fitting.rows import rows_of
+from flipscale.analysis.fitting.chosen_rows import rows_of
 from flipscale.analysis.fitting.table import fit_rows
 from flipscale.analysis.stats import Array
 from flipscale.errors import ResultsError

@@ -141,7 +141,7 @@ def _near(reads: list[tuple[int, int, int]]) -> int:
 
 
 def _flipscale(results: Path, urls: str, pairs: int, batch: int, loaders: int) -> Iterator[Any]:
-    from flipscale.train.processes import Group
+    from flipscale.train.distributed import Group
     from flipscale.train.sources import open_training_data
     from flipscale.train.trainers.builtin.loop import batches
     from flipscale.train.trainers.builtin.training import Training

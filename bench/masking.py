@@ -30,8 +30,8 @@ from flipscale.cost.arithmetic import cost
 from flipscale.data.formats import open_data
 from flipscale.data.pairs import Form
 from flipscale.settings.declarations import Resources, Settings
+from flipscale.train.distributed import Group
 from flipscale.train.model import tokenize
-from flipscale.train.processes import Group
 from flipscale.train.trainers.builtin.loop import batches
 from flipscale.train.trainers.builtin.training import Training
 

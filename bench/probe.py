@@ -22,8 +22,8 @@ from flipscale.launch import submit, wait
 from flipscale.launch.local import LocalLauncher
 from flipscale.planning.runs import Run
 from flipscale.run import RunFolder
+from flipscale.workflow.opened import open_study
 from flipscale.workflow.probed import finish_probe, start_probe
-from flipscale.workflow.study import open_study
 from flipscale.workspace import Workspace
 
 STUDY = """\

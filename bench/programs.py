@@ -31,7 +31,7 @@ from flipscale.settings.architecture import architecture
 from flipscale.settings.declarations import Resources, Settings, WebDataset, plain
 from flipscale.study.settings import read_settings
 from flipscale.train.sources import open_training_data
-from flipscale.train.trainers.open_clip.shards import Shards, shards_of
+from flipscale.train.trainers.open_clip.training_shards import Shards, shards_of
 
 PROGRAMS = ("flipscale", "open_clip")
 

@@ -32,12 +32,12 @@ from scipy.special import expit, logit
 from bench.comparison import CURVES, LENGTHS, effective, true_samples
 from bench.parts import ROOT, Part, digest, run_parts
 from bench.report import leave, machine, out_path, table
-from flipscale.analysis.comparing import Verdict, curves, judge_claims
-from flipscale.analysis.comparing.gains import judged, pairs_of
+from flipscale.analysis.comparing import Verdict, judge_claims, speedups
 from flipscale.analysis.comparing.head import head_of
 from flipscale.analysis.comparing.points import Point
+from flipscale.analysis.comparing.twins import judged, pairs_of
 from flipscale.analysis.fitting import LAWS, Options, isoflop
-from flipscale.analysis.fitting.rows import rows_of
+from flipscale.analysis.fitting.chosen_rows import rows_of
 from flipscale.analysis.fitting.table import fit_rows
 from flipscale.analysis.stats import Array, ScoreKind
 from flipscale.cell import write_cell
@@ -214,8 +214,8 @@ def speedup_study(design: Design, rng: np.random.Generator, number: int) -> Iter
                 for at, y in zip(LENGTHS, of_seed, strict=True)
             ]
         )
-    lines = curves.two_lines(*sides, "hours", ACCURACY)
-    assert isinstance(lines, curves.TwoLines)
+    lines = speedups.two_lines(*sides, "hours", ACCURACY)
+    assert isinstance(lines, speedups.TwoLines)
     truth = LENGTHS[-2] / true_samples(law, float(law.law(LENGTHS[-2:-1])[0])) / law.spends
     for read in (lines, replace(lines, trunks=False)):
         low, high = read.at_target().speedup.interval or (0.0, math.inf)
@@ -310,7 +310,7 @@ def power_of_trunk_yaml(studies: int) -> dict[str, Any]:
 
 def fares(design: Design, studies: int, also: int, draws: int) -> dict[str, Any]:
     """Coverage and width of each quantity as flipscale reads it, and otherwise in the first `also` studies."""
-    curves.CURVE_DRAWS = draws
+    speedups.CURVE_DRAWS = draws
     read: list[list[Ends]] = [[], []]
     for number in range(studies):
         both = STUDIES[design.about](design, np.random.default_rng([7, number]), number)

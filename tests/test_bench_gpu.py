@@ -11,7 +11,7 @@ from bench import gpu
 from bench.gpu import Configuration, Measured
 from flipscale.cost.arithmetic import cost, memory_bytes, memory_of
 from flipscale.settings.declarations import Resources
-from flipscale.train.processes import Group
+from flipscale.train.distributed import Group
 from tests.gpu import __main__ as test_gpu
 
 pytestmark = pytest.mark.slow

@@ -16,7 +16,7 @@ from flipscale.planning.runs import Plan
 from flipscale.run import Job
 from flipscale.settings.declarations import CommandTrainer, Resources
 from flipscale.settings.devices import DEVICES, Price
-from flipscale.workflow.study import OpenStudy, open_study
+from flipscale.workflow.opened import OpenStudy, open_study
 from flipscale.workflow.submitted import Guards, train_study
 from flipscale.workspace import Workspace
 from tests.asked import settings_of

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from flipscale.cli import main
-from flipscale.data.code import CodeToday
+from flipscale.data.code_changes import CodeToday
 from flipscale.run import CodeIdentity, Result, RunFolder, RunRequest
 from flipscale.track import MirrorSource
-from flipscale.workflow.study import OpenStudy, open_study, write_plan
+from flipscale.workflow.opened import OpenStudy, open_study, write_plan
 from flipscale.workspace import Workspace
 
 STUDY = """\

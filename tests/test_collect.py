@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from flipscale import collecting as collect_room
-from flipscale.collecting import COLUMNS, columns_as_markdown, curves, read_curves, read_results
+from flipscale.collecting import COLUMNS, columns_as_markdown, points, read_curves, read_results
 from flipscale.cost.arithmetic import Cost
 from flipscale.door.columns import SETTING_COLUMNS, TRUNK_COLUMNS
 from flipscale.errors import ResultsError, RunFolderError
@@ -382,8 +382,8 @@ def test_a_look_reads_points_again_only_where_a_run_has_written_since(tmp_path, 
     out = tmp_path / "mask"
     collect(two_runs, tmp_path, out)
     read = []
-    kept = curves.read_points
-    monkeypatch.setattr(curves, "read_points", lambda folder: (read.append(folder.path.name), kept(folder))[1])
+    kept = points.read_points
+    monkeypatch.setattr(points, "read_points", lambda folder: (read.append(folder.path.name), kept(folder))[1])
     collect(two_runs, tmp_path, out, trust_curves=True)
     assert read == []
     collect(two_runs[:1], tmp_path, out, trust_curves=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flipscale.collecting.curves import read_points
+from flipscale.collecting.points import read_points
 from flipscale.run import RunFolder
 from tests.test_collect import RECORDS, RESULT, collect, planned, write_run
 

@@ -34,7 +34,7 @@ from flipscale.run import (
     machine,
 )
 from flipscale.settings.declarations import Resources
-from flipscale.workflow.study import open_study, write_plan
+from flipscale.workflow.opened import open_study, write_plan
 from flipscale.workspace import Workspace
 from tests.patience import PATIENCE
 

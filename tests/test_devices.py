@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from flipscale.door.runs import Hours, total_hours
+from flipscale.door.run_states import Hours, total_hours
 from flipscale.settings.devices import BALANCE, DEVICES, MEASURED, Device, Rate, device_named
 
 

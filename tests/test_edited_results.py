@@ -13,7 +13,7 @@ from flipscale.cli import main
 from flipscale.collecting import read_curves, read_results
 from flipscale.errors import ResultsError
 from flipscale.run import Result, RunFolder, RunRequest
-from flipscale.workflow.study import open_study, write_plan
+from flipscale.workflow.opened import open_study, write_plan
 from flipscale.workspace import Workspace
 from tests.test_damaged_files import DAMAGE, NO_FILES, STUDY, patience
 

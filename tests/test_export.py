@@ -11,7 +11,7 @@ import pytest
 import flipscale
 from flipscale.analysis.export import exported, latex_table
 from flipscale.collecting import COLUMNS, read_results, setting_value
-from flipscale.collecting.tables import as_written
+from flipscale.collecting.study_table import as_written
 from flipscale.door.columns import COLUMN_DTYPES
 from flipscale.errors import ResultsError
 from tests import commands

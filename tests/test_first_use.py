@@ -13,7 +13,7 @@ from PIL import Image
 import flipscale as package
 from flipscale.planning.runs import plan
 from flipscale.study import read_study
-from flipscale.workflow.study import cost_in_words
+from flipscale.workflow.opened import cost_in_words
 from tests.commands import flipscale
 
 pytestmark = pytest.mark.slow

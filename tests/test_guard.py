@@ -230,7 +230,7 @@ NOT_BELOW_RESULTS = {
     "cli/next_runs.py": "a file that a person has typed",
     "cli/studies.py": "a file that a person has typed, and one of this package",
     "cli/tables.py": "a file that a person has typed",
-    "data/code.py": "the code that trains",
+    "data/code_changes.py": "the code that trains",
     "data/idx.py": "a data set",
     "data/shards.py": "a data set",
     "data/weights.py": "weights that a study names",
@@ -246,15 +246,15 @@ NOT_BELOW_RESULTS = {
 }
 
 LOOKED_AT_BEFORE = {
-    "collecting/curves.py": "open_plain has opened it",
+    "collecting/points.py": "open_plain has opened it",
     "door/tables.py": "open_plain has opened it",
     "data/library.py": "a data set, or in a folder that was checked when the library was made",
     "guard.py": "the guard",
     "plain_files.py": "the guard",
     "train/model.py": "weights, which may be a link",
     "train/trainers/builtin/training.py": "open_plain has opened it",
-    "train/trainers/open_clip/run.py": "open_plain has opened it",
-    "train/trainers/open_clip/shards.py": "in a folder that it has just made",
+    "train/trainers/open_clip/program.py": "open_plain has opened it",
+    "train/trainers/open_clip/training_shards.py": "in a folder that it has just made",
 }
 
 

@@ -169,10 +169,10 @@ import sys
 from pathlib import Path
 sys.modules |= dict.fromkeys({sorted(set(missing) - there)!r})
 from flipscale.analysis import comparing, export, plotting, reporting
-from flipscale.analysis.fitting.of_study import fit_study
+from flipscale.analysis.fitting.study_laws import fit_study
 from flipscale.door.columns import MEASURED_COLUMNS, RUN_COLUMNS
 from flipscale.door.record import Results, read_record
-from flipscale.door.runs import Hours
+from flipscale.door.run_states import Hours
 from flipscale.door.tables import read_rows
 table = read_rows(Path("results/fashion/results.csv"), RUN_COLUMNS | MEASURED_COLUMNS)
 results = Results(table, read_record(Path("results/fashion/results.json")))

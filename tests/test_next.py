@@ -27,8 +27,8 @@ from flipscale.planning.runs import plan
 from flipscale.study import read_study
 from flipscale.workflow import proposed
 from flipscale.workflow.compared import compare_study
+from flipscale.workflow.opened import OpenStudy, open_study
 from flipscale.workflow.proposed import next_rung, next_runs
-from flipscale.workflow.study import OpenStudy, open_study
 from flipscale.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]

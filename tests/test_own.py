@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from flipscale import scores
-from flipscale.analysis.fitting.of_study import fit_study
+from flipscale.analysis.fitting.study_laws import fit_study
 from flipscale.collecting import read_results
 from flipscale.collecting.columns import COLUMNS
 from flipscale.errors import ResultsError, StudyError

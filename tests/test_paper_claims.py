@@ -16,8 +16,8 @@ import pytest
 
 from docs.parts import paper
 from docs.parts.paper import PaperStudy, paper_study
-from flipscale.analysis.comparing.of_study import judge_study
 from flipscale.analysis.comparing.stated import Verdict
+from flipscale.analysis.comparing.study_comparison import judge_study
 from flipscale.analysis.plotting import draw, figure_data
 from flipscale.cell import write_cell
 from flipscale.cli import main

@@ -11,9 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from flipscale.analysis.plotting import FigureData, Plotted, draw_figure, figure_data
-from flipscale.analysis.plotting.page import draw_chance
+from flipscale.analysis.plotting.layout import draw_chance
 from flipscale.workflow import drawn
-from flipscale.workflow.study import open_study
+from flipscale.workflow.opened import open_study
 from flipscale.workspace import Workspace
 from tests.made_up import isoflop_runs
 from tests.test_plot import named, study

@@ -10,7 +10,7 @@ import pytest
 from flipscale.cli import main
 from flipscale.collecting.record import record_of
 from flipscale.door.record import read_record
-from flipscale.workflow.study import open_study
+from flipscale.workflow.opened import open_study
 from flipscale.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from flipscale.door.runs import Hours
+from flipscale.door.run_states import Hours
 from flipscale.errors import LeaseLost, RunFolderError
 from flipscale.plain_files import replacing
 from flipscale.run import (

@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 
 from flipscale import track
 from flipscale.collecting import COLUMNS
-from flipscale.collecting.curves import POINTS_SCHEMA, write_curves
+from flipscale.collecting.points import POINTS_SCHEMA, write_curves
 from flipscale.door.columns import COLUMN_DTYPES
 from flipscale.errors import FlipscaleError
 from flipscale.run import CodeIdentity, Result, RunFolder

@@ -7,7 +7,7 @@ import pytest
 from mlflow import MlflowClient
 
 from flipscale.cli import main
-from flipscale.collecting.curves import read_points
+from flipscale.collecting.points import read_points
 from flipscale.errors import FlipscaleError
 from flipscale.planning.runs import plan
 from flipscale.run import RunFolder, State
@@ -188,7 +188,7 @@ def test_mlflow_that_is_away_loses_no_point(tmp_path, empty_database):
 
 def test_watch_writes_curves_while_runs_train(tmp_path, monkeypatch, capsys, empty_database):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("flipscale.workflow.live.LIVE_SECONDS", 0.2)
+    monkeypatch.setattr("flipscale.workflow.live_curves.LIVE_SECONDS", 0.2)
     (tmp_path / "mlflow.db").write_bytes(empty_database.read_bytes())
     small = STUDY.replace("samples: 32000", "samples: 6400").replace("[0, 0.5]", "[0.5]")
     (tmp_path / "small.yaml").write_text(small.replace("baseline: {mask_ratio: 0}\n", "evaluation: {images: 20}\n"))

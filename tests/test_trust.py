@@ -385,7 +385,7 @@ def test_plan_status_and_report_of_a_strangers_folder_run_nothing_of_it(
 
 
 def test_git_starts_no_program_that_a_repository_names(tmp_path: Path) -> None:
-    from flipscale.data.code import work_tree
+    from flipscale.data.code_changes import work_tree
 
     ran = tmp_path / "ran"
     place = tmp_path / "repository"

@@ -23,7 +23,7 @@ from flipscale.settings.declarations import Settings
 from flipscale.study import Sweep, read_study, with_choice
 from flipscale.workflow.compared import compare_study
 from flipscale.workflow.drawn import draw_study, report_study
-from flipscale.workflow.study import open_study, sweep_words, swept_table
+from flipscale.workflow.opened import open_study, sweep_words, swept_table
 from flipscale.workflow.submitted import train_study
 
 STUDY = """\

@@ -9,7 +9,7 @@ from flipscale.cell import setting_words, write_cell
 from flipscale.collecting.columns import setting_value
 from flipscale.cost.arithmetic import cost, memory_bytes
 from flipscale.cost.capacity import shortage
-from flipscale.launch.probe import probe_of
+from flipscale.launch.probing import probe_of
 from flipscale.planning.identity import differences, lineage, run_id, scored, stage
 from flipscale.planning.runs import Plan, plan, too_large
 from flipscale.planning.timing import evaluation_shape, step_shape

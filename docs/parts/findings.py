@@ -40,7 +40,7 @@ import yaml
 
 from docs.parts.studies import committed
 from flipscale.analysis.comparing.estimates import NOT_REACHED
-from flipscale.analysis.comparing.of_study import judge_study
+from flipscale.analysis.comparing.study_comparison import judge_study
 from flipscale.analysis.stats import ALPHA, Array, moments
 from flipscale.cli import main
 from flipscale.collecting import read_results

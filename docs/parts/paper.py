@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from flipscale.door.runs import total_hours
+from flipscale.door.run_states import total_hours
 from flipscale.planning.runs import Plan, Run, plan
 from flipscale.study import Study, read_study
-from flipscale.workflow.study import cost_in_words
+from flipscale.workflow.opened import cost_in_words
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "studies" / "paper"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flipscale.workflow.drawn import draw_study, report_study
-from flipscale.workflow.study import OpenStudy, open_study
+from flipscale.workflow.opened import OpenStudy, open_study
 from flipscale.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]

@@ -11,12 +11,12 @@ tables.py      collect, plot, export, report
 times.py       status --spent
 probe.py       probe
 why.py         status --why
-comparison.py  compare
-laws.py        fit
+compare.py     compare
+fit.py         fit
 next_runs.py   next
 run.py         run
 storage.py     archive, merge, gc
-training.py    train
+train.py       train
 arguments.py   arguments that several verbs have
 names.py       runs found by a part of their id
 completion.py  --completion

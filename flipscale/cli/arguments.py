@@ -11,7 +11,7 @@ from flipscale.workspace import USUAL_PLOTS, Workspace, usual_results
 
 if TYPE_CHECKING:
     from flipscale.settings.devices import Price
-    from flipscale.workflow.study import OpenStudy
+    from flipscale.workflow.opened import OpenStudy
 
 
 def add_study(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +93,7 @@ def open_study_of(args: argparse.Namespace, site: str | None = None) -> "OpenStu
 
     site: where its runs go.
     """
-    from flipscale.workflow.study import open_study
+    from flipscale.workflow.opened import open_study
 
     return open_study(args.study, workspace_of(args), site, price=price_of(args), interconnect=_interconnect_of(args))
 

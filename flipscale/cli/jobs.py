@@ -30,7 +30,7 @@ from flipscale.workflow.messages import say
 if TYPE_CHECKING:
     from flipscale.launch import Launcher, RunProgress, StudyProgress
     from flipscale.planning.runs import Run
-    from flipscale.workflow.study import OpenStudy
+    from flipscale.workflow.opened import OpenStudy
 
 WATCH_SECONDS = 2.0
 
@@ -88,7 +88,7 @@ def submit_arguments(parser: argparse.ArgumentParser) -> None:
 def submit(args: argparse.Namespace) -> int:
     """Start every run of a study that is not finished yet."""
     from flipscale import launch
-    from flipscale.workflow.study import say_warnings
+    from flipscale.workflow.opened import say_warnings
     from flipscale.workflow.submitted import Guards, train_study
     from flipscale.workflow.to_score import to_score
 
@@ -153,8 +153,8 @@ def status(args: argparse.Namespace) -> int:
 
 def _print_states(args: argparse.Namespace) -> None:
     from flipscale import launch
-    from flipscale.data.code import code_changes
-    from flipscale.workflow.study import say_folder, sweep_words
+    from flipscale.data.code_changes import code_changes
+    from flipscale.workflow.opened import say_folder, sweep_words
     from flipscale.workflow.submitted import say_code
 
     opened = open_study_of(args)
@@ -237,7 +237,7 @@ def watch(args: argparse.Namespace) -> int:
     looks = launch.watch(opened.plan.runs, args.results, every=WATCH_SECONDS)
     if not args.mlflow:
         return _watch(args, opened, looks)
-    from flipscale.workflow.live import live_curves
+    from flipscale.workflow.live_curves import live_curves
 
     with live_curves(opened, looks) as looks:
         return _watch(args, opened, looks)

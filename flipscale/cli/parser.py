@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 
 from flipscale import __version__
 from flipscale.cli import (
-    comparison,
+    compare,
     completion,
+    fit,
     jobs,
-    laws,
     next_runs,
     probe,
     run,
     storage,
     studies,
     tables,
-    training,
+    train,
 )
 from flipscale.errors import did_you_mean, nearest
 
@@ -43,8 +43,8 @@ VERBS: Mapping[str, Sequence[VerbWithArguments]] = {
     "its results": (
         (tables.collect, tables.collect_arguments),
         (tables.plot, tables.plot_arguments),
-        (comparison.compare, comparison.compare_arguments),
-        (laws.fit, laws.fit_arguments),
+        (compare.compare, compare.compare_arguments),
+        (fit.fit, fit.fit_arguments),
         (next_runs.next, next_runs.next_arguments),
         (tables.report, tables.report_arguments),
         (tables.export, tables.export_arguments),
@@ -54,7 +54,7 @@ VERBS: Mapping[str, Sequence[VerbWithArguments]] = {
         (storage.merge, storage.merge_arguments),
         (storage.gc, storage.gc_arguments),
     ),
-    "the rest": ((training.train, training.train_arguments),),
+    "the rest": ((train.train, train.train_arguments),),
 }
 """The verbs of each group of the help."""
 

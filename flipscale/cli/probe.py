@@ -10,8 +10,8 @@ from flipscale.cli.output import print_table
 from flipscale.workflow.messages import say
 
 if TYPE_CHECKING:
+    from flipscale.workflow.opened import OpenStudy
     from flipscale.workflow.probed import TimedShape
-    from flipscale.workflow.study import OpenStudy
 
 
 def probe_arguments(parser: argparse.ArgumentParser) -> None:

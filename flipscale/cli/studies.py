@@ -83,10 +83,10 @@ def plan(args: argparse.Namespace) -> int:
 
 
 def _plan(args: argparse.Namespace) -> int:
-    from flipscale.data.code import code_changes
+    from flipscale.data.code_changes import code_changes
     from flipscale.launch import held_back, wall_clock
     from flipscale.run import RunFolder, as_json
-    from flipscale.workflow.study import cost_in_words, say_power, say_warnings, sweep_words, write_plan
+    from flipscale.workflow.opened import cost_in_words, say_power, say_warnings, sweep_words, write_plan
     from flipscale.workflow.submitted import check_runs, say_code
     from flipscale.workflow.to_score import say_to_score, to_score
 

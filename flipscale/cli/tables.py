@@ -102,7 +102,7 @@ def export(args: argparse.Namespace) -> int:
     """Export a study's results as CSV or Parquet for other programs, or as a LaTeX table for a paper."""
     from flipscale.analysis.export import exported
     from flipscale.collecting import baseline_of
-    from flipscale.collecting.tables import as_written
+    from flipscale.collecting.study_table import as_written
     from flipscale.plain_files import replacing
     from flipscale.workflow.results import study_results
 

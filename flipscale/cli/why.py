@@ -26,7 +26,7 @@ def print_why(args: argparse.Namespace) -> None:
 
 
 def _print_identity(asked: "RunRequest", workspace: "Workspace", *, as_json: bool) -> None:
-    from flipscale.data.code import CodeToday
+    from flipscale.data.code_changes import CodeToday
     from flipscale.planning.identity import identity, show_setting
     from flipscale.run import EARLIER, RunFolder, storable
 

@@ -9,8 +9,8 @@ decimal that reads back the same. A folder that cannot be read is left out by na
 run_folders.py bringing both up to date
 columns.py     the columns of results.csv
 rows.py        the row of a run folder
-curves.py      the points of a run folder, and curves.parquet
-tables.py      the table of a study
+points.py      the points of a run folder, and curves.parquet
+study_table.py the table of a study
 record.py      what a reader of the table has to know of the study
 references.py  others' results, from a CSV
 ledger.py      predicted and spent hours, failed and stopped work included
@@ -31,8 +31,8 @@ from flipscale.collecting.columns import (
 from flipscale.collecting.run_folders import Collected, collect
 
 if TYPE_CHECKING:
-    from flipscale.collecting.curves import read_curves
-    from flipscale.collecting.tables import (
+    from flipscale.collecting.points import read_curves
+    from flipscale.collecting.study_table import (
         read_results,
         results,
     )
@@ -56,7 +56,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """Tables load on first use: pandas takes longer to import than most commands take."""
     tables = ("read_results", "results")
-    home = "curves" if name == "read_curves" else "tables" if name in tables else None
+    home = "points" if name == "read_curves" else "study_table" if name in tables else None
     if home is None:
         raise AttributeError(f"module 'flipscale.collecting' has no attribute {name!r}")
     return getattr(importlib.import_module(f"flipscale.collecting.{home}"), name)

@@ -53,14 +53,14 @@ class Collected:
     @functools.cached_property
     def results(self) -> "pd.DataFrame":
         """results.csv, one row per finished run, columns as COLUMNS."""
-        from flipscale.collecting.tables import read_results
+        from flipscale.collecting.study_table import read_results
 
         return read_results(self.files[0])
 
     @functools.cached_property
     def curves(self) -> "pd.DataFrame":
         """curves.parquet, one row per point: id, step, samples, seconds (of training so far), metric, value, time."""
-        from flipscale.collecting.curves import read_curves
+        from flipscale.collecting.points import read_curves
 
         return read_curves(self.files[1])
 
@@ -110,7 +110,7 @@ def collect(
     torn = 0
     if not (trust_curves and list(known) == list(rows) and _are_older(map(folders.__getitem__, rows), than=files[1])):
         # pyarrow takes longer to load than the rest of the package.
-        from flipscale.collecting.curves import read_points, write_curves
+        from flipscale.collecting.points import read_points, write_curves
 
         def points() -> "Iterator[tuple[str, pa.Table]]":
             nonlocal torn

@@ -28,7 +28,7 @@ import math
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
-from flipscale.door.runs import Hours
+from flipscale.door.run_states import Hours
 from flipscale.errors import FlipscaleError
 from flipscale.settings.architecture import (
     Architecture,

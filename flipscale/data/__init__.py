@@ -8,7 +8,7 @@ webdataset.py        tar shards: pairs, decoded once or always; sets to score or
 folder.py            folders of labelled images
 idx.py               IDX files of images and labels, as MNIST's
 captions.py          tables of image paths and captions
-command.py           programs of the user's own, which train or score
+programs.py          programs of the user's own, which train or score
 
 formats.py           the functions that each of these modules has, and the module of a set
 pairs.py             the interface of every data set
@@ -24,7 +24,7 @@ digest.py            the content of the sets that runs are scored on, to tell wh
 check.py             the inputs of the runs of a plan, checked
 inspection.py        what a check finds, with lines of the study
 weights.py           checkpoints to start from
-code.py              which code trains today, and which finished runs other code trained
+code_changes.py      which code trains today, and which finished runs other code trained
 open_clip_flags.py   the flags of open_clip's own program, and its limits
 
     form = Form(image_size=28, text_length=16, tokenize=tokenize)

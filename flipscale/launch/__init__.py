@@ -9,7 +9,7 @@ docs/design.md has the list of modules.
 from flipscale.launch.launcher import Launcher, launcher_named
 from flipscale.launch.local import gpus_here
 from flipscale.launch.order import wall_clock
-from flipscale.launch.probe import open_probes, submit_probe
+from flipscale.launch.probing import open_probes, submit_probe
 from flipscale.launch.progress import ACTIVE, RunProgress, StudyProgress, rewritable, run_progress
 from flipscale.launch.site import price_at, read_site
 from flipscale.launch.states import RunState, StateReader, states

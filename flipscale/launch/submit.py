@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flipscale.data.code import CodeChanges, code_changes
+from flipscale.data.code_changes import CodeChanges, code_changes
 from flipscale.errors import LaunchError, RunFolderError
 from flipscale.guard import locked, make_folder
 from flipscale.launch.launcher import Launcher, NoPlace, Request, launcher_named

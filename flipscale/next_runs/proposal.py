@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from flipscale.analysis.fitting.of_study import SAMPLES, SIZE
+from flipscale.analysis.fitting.study_laws import SAMPLES, SIZE
 from flipscale.cell import setting_words
 from flipscale.collecting import is_setting, setting_value
 from flipscale.errors import PlanError

@@ -26,7 +26,7 @@ from flipscale.cost.arithmetic import (
     trunk_steps,
 )
 from flipscale.cost.capacity import REFUSED, TIGHT, device_memory, shortage
-from flipscale.door.runs import Hours, total_hours
+from flipscale.door.run_states import Hours, total_hours
 from flipscale.door.statements import Values
 from flipscale.errors import PlanError, did_you_mean
 from flipscale.kinds import Faults, JsonObject, checked, options_of

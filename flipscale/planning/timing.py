@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 from flipscale.cost.arithmetic import evaluations_of, steps_of
-from flipscale.door.runs import Hours
+from flipscale.door.run_states import Hours
 from flipscale.kinds import JsonObject
 from flipscale.planning.identity import (
     evaluation_identity,

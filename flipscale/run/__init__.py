@@ -34,10 +34,10 @@ lease.py     which process works on a run, and signs of life
 processes.py  processes that files name, and whether they are ours
 files.py     the names of files, and how they are written
 timings.py   probes, and their measurements
-scores.py    which scores stand, and which are missing
+finished_scores.py which scores stand, and which are missing
 """
 
-from flipscale.door.runs import State
+from flipscale.door.run_states import State
 from flipscale.run.code import CodeIdentity, FileContent
 from flipscale.run.codec import failed_attempt_as_json, read_scores, result_from_json
 from flipscale.run.faults import Fault, NodeFault, fault_in, node_name
@@ -58,6 +58,7 @@ from flipscale.run.files import (
     storable,
     write_json,
 )
+from flipscale.run.finished_scores import ask_for_scores, asked_scores, set_of, standing_scores, unmeasured
 from flipscale.run.folder import Glance, RunFolder, lacking_for, lacks_weights
 from flipscale.run.lease import (
     ATTEMPT,
@@ -86,7 +87,6 @@ from flipscale.run.records import (
     RunRequest,
     Spent,
 )
-from flipscale.run.scores import ask_for_scores, asked_scores, set_of, standing_scores, unmeasured
 from flipscale.run.timings import (
     Probe,
     add_timings,

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from flipscale.door.runs import State
+from flipscale.door.run_states import State
 from flipscale.errors import DamagedFile, RunFolderError
 from flipscale.guard import check_folder, locked, make_folder
 from flipscale.plain_files import open_plain, or_none, read_bytes

@@ -23,7 +23,7 @@ import re
 from dataclasses import dataclass, replace
 
 from flipscale import words
-from flipscale.door.runs import Hours
+from flipscale.door.run_states import Hours
 from flipscale.errors import FlipscaleError, did_you_mean
 
 REFERENCE_WIDTH = 1024

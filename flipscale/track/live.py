@@ -13,7 +13,7 @@ from typing import NamedTuple
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
-from flipscale.collecting.curves import read_points
+from flipscale.collecting.points import read_points
 from flipscale.planning.runs import Run
 from flipscale.run import RunFolder, State
 from flipscale.scores import is_score

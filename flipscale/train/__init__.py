@@ -7,7 +7,7 @@ is taken.
 worklist.py     the runs of one call, one after the other
 parents.py      whether the parent of a run can give it weights yet
 meeting.py      how they meet, each with its device
-processes.py    how they agree
+distributed.py  how they agree
 trainers/       flipscale's own, open_clip's program, a command
 requests.py     the request for a run, and the time and samples spent before it
 sources.py      its data and evaluation sets, opened
@@ -18,8 +18,8 @@ resize.py       a parent's weights in the shapes of a tuning with other patches,
 schedule.py     the learning rate of a step
 scoring.py      scores of finished weights, measured later
 encoding.py     features of the items to score, computed by all processes
-evaluate.py     scores; probe.py is the linear probe, set_metrics.py the metrics that a labelled set may name
-records.py      lines of metrics.jsonl
+evaluate.py     scores; feature_probe.py is the linear probe, set_metrics.py the metrics that a labelled set may name
+metrics.py      lines of metrics.jsonl
 failure.py      a failure by its kind
 stop.py         signals
 machine.py      memory and names of devices

@@ -16,13 +16,13 @@ from flipscale.data.labelled import Labelled
 from flipscale.scores import FINE_TUNED, SCORES
 from flipscale.settings.declarations import FineTuning, Settings
 from flipscale.train.augmentation import mix_of
+from flipscale.train.distributed import Group
 from flipscale.train.encoding import Encoders
 from flipscale.train.evaluate import Evaluated, hits, packed_hits
 from flipscale.train.machine import exact_fp32
 from flipscale.train.mask import uniform
 from flipscale.train.model import channels, pixels
 from flipscale.train.objective import pooled_features
-from flipscale.train.processes import Group
 
 HEAD_DEVIATION = 2e-5
 """Standard deviation of the head's initial weights, as in MAE's code: all classes begin equally likely."""

@@ -16,8 +16,8 @@ from torch import Tensor
 from flipscale.data.pairs import Images, Integers
 from flipscale.run import show_life
 from flipscale.scores import LOSS_BATCH
+from flipscale.train.distributed import Group
 from flipscale.train.machine import FORWARD_DTYPES
-from flipscale.train.processes import Group
 
 GPU_BATCH = 512
 """Items that a GPU encodes at a time. A CPU takes LOSS_BATCH: with 512 it was seen to be .66 to .73 times as fast."""

@@ -41,12 +41,12 @@ from flipscale.settings.declarations import (
     ShardSet,
 )
 from flipscale.study.settings import images_scored
+from flipscale.train.distributed import Group
 from flipscale.train.encoding import Encoders
 from flipscale.train.machine import exact_fp32
 from flipscale.train.mask import complementary, masked_view
 from flipscale.train.model import encode_text, pixels
 from flipscale.train.objective import pooled_features
-from flipscale.train.processes import Group
 from flipscale.train.set_metrics import map11, mean_per_class, roc_auc
 
 RANKS = (1, 5, 10)
@@ -262,7 +262,7 @@ class _Scorer:
             self._add(metric_score(held_out.metric), *_metric(held_out, classes_of, similarity, shares))
         if held_out.probe is not None and len(np.unique(held_out.probe[1])) > 1:
             # scikit-learn takes over a second to import, and few runs ask for it.
-            from flipscale.train.probe import linear_probe
+            from flipscale.train.feature_probe import linear_probe
 
             features, test = (self._encoded("pooled", shown).cpu().numpy() for shown in (held_out.probe[0], labelled))
             likely = linear_probe(features, held_out.probe[1], test, classes_of)

@@ -13,8 +13,8 @@ from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.run import RunFolder
 from flipscale.settings.declarations import FlipscaleTrainer, Settings
 from flipscale.settings.devices import DEVICES, device_named
+from flipscale.train.distributed import Group
 from flipscale.train.machine import PeakMemory, device_name, keep_freed_memory
-from flipscale.train.processes import Group
 from flipscale.train.requests import request_of, steps_before
 from flipscale.train.sources import open_training_data
 from flipscale.train.trainers.builtin.loop import batches

@@ -29,11 +29,11 @@ from flipscale.run import (
 )
 from flipscale.scores import AVERAGED, set_and_score
 from flipscale.settings.declarations import CommandSet, Settings
+from flipscale.train.distributed import Group
 from flipscale.train.evaluate import Evaluated, check_scores, digests_once, evaluate
 from flipscale.train.failure import say
 from flipscale.train.machine import device_name
 from flipscale.train.model import build, save
-from flipscale.train.processes import Group
 from flipscale.train.requests import TrainedWeights, asked_of
 from flipscale.train.sources import evaluations_of
 from flipscale.train.stop import Stop

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from flipscale.data.code import CodeToday
+from flipscale.data.code_changes import CodeToday
 from flipscale.errors import Diverged, FlipscaleError, LeaseLost, RunFolderError
 from flipscale.run import (
     AVERAGED_FILE,
@@ -24,11 +24,11 @@ from flipscale.run import (
     read_probe,
 )
 from flipscale.settings.declarations import CommandTrainer, KeepWeights, OpenClipTrainer
+from flipscale.train.distributed import Group, is_lost_connection, joined, start
 from flipscale.train.failure import Cause, Failed, record, record_stop, why
 from flipscale.train.machine import keep_freed_memory, loading_modules
 from flipscale.train.meeting import without_cuda
 from flipscale.train.parents import lacks_of_parent, waits
-from flipscale.train.processes import Group, is_lost_connection, joined, start
 from flipscale.train.requests import kept_trunk, parent_of, request_of, trunk_run
 from flipscale.train.stop import Stop, noting_signals, stacks_in_log
 
@@ -163,7 +163,7 @@ class WorkList:
                 return
             elif isinstance(settings.trainer, OpenClipTrainer):
                 with loading_modules():
-                    from flipscale.train.trainers.open_clip.run import run_open_clip
+                    from flipscale.train.trainers.open_clip.program import run_open_clip
                 run_open_clip(run, lease, self.stop)
                 return
         group = self._group_of(resources.processes_on(gpu=torch.cuda.is_available()))

@@ -3,13 +3,13 @@
 A step returns its result and reports progress on stderr. Nothing is exported here, as planning loads little and drawing
 loads much: import from the module.
 
-study.py     a study together with its file, its plan and the place of its results
+opened.py    a study together with its file, its plan and the place of its results
 tuned.py     what its sweep has chosen
 owner.py     the study that a results folder belongs to
 submitted_plans.py  the studies that a results folder knows
 probed.py    a probe of a study
 submitted.py from the plan to finished runs
-live.py      curves in MLflow while runs train
+live_curves.py curves in MLflow while runs train
 collected.py finished runs into tables, and the same rows into MLflow
 to_score.py  finished runs that lack scores, or have those of other data than their sets hold now
 results.py   the finished runs of a study as it stands, and files made of them

@@ -7,7 +7,7 @@ from flipscale.errors import DamagedFile, FlipscaleError
 from flipscale.launch import StateReader
 from flipscale.run import RunFolder, RunRequest, probes_in
 from flipscale.workflow.messages import say
-from flipscale.workflow.study import open_study
+from flipscale.workflow.opened import open_study
 from flipscale.workflow.submitted_plans import readable_plans
 from flipscale.workspace import Workspace
 

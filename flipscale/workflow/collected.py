@@ -11,15 +11,15 @@ from flipscale import track
 from flipscale.collecting import Collected, setting_value
 from flipscale.collecting import collect as collect_runs
 from flipscale.collecting.record import write_record
-from flipscale.data.code import code_changes
+from flipscale.data.code_changes import code_changes
 from flipscale.errors import FlipscaleError
 from flipscale.plain_files import or_none, read_text
 from flipscale.planning.identity import show_setting
 from flipscale.run import copy
 from flipscale.words import count
 from flipscale.workflow.messages import Steps, say
+from flipscale.workflow.opened import OpenStudy, check_choice, finished_here, write_plan_file
 from flipscale.workflow.owner import note_owner
-from flipscale.workflow.study import OpenStudy, check_choice, finished_here, write_plan_file
 from flipscale.workflow.to_score import say_other_data
 from flipscale.workflow.tuned import write_sweep
 from flipscale.workspace import StudyFiles

@@ -17,8 +17,8 @@ from flipscale.kinds import JsonObject
 from flipscale.plain_files import read_json
 from flipscale.words import count
 from flipscale.workflow.messages import say
+from flipscale.workflow.opened import OpenStudy
 from flipscale.workflow.results import study_results, write_analysis
-from flipscale.workflow.study import OpenStudy
 from flipscale.workspace import StudyFiles
 
 

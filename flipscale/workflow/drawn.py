@@ -12,9 +12,9 @@ from flipscale.collecting.references import read_references
 from flipscale.errors import ResultsError, missing_package
 from flipscale.words import count
 from flipscale.workflow.messages import Steps, say
+from flipscale.workflow.opened import OpenStudy
 from flipscale.workflow.reported import write_report
 from flipscale.workflow.results import study_results
-from flipscale.workflow.study import OpenStudy
 
 
 def draw_study(opened: OpenStudy, references: Path | None = None, formats: Sequence[str] = ()) -> Plotted:

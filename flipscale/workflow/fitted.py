@@ -5,16 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from flipscale.analysis.comparing import pick_score
-from flipscale.analysis.comparing.columns import settings_named
+from flipscale.analysis.comparing.roles import settings_named
 from flipscale.analysis.fitting import Options
-from flipscale.analysis.fitting.of_study import StudyFits
-from flipscale.analysis.fitting.of_study import fit_study as fit_results
+from flipscale.analysis.fitting.study_laws import StudyFits
+from flipscale.analysis.fitting.study_laws import fit_study as fit_results
 from flipscale.next_runs.proposal import variables_of_run
 from flipscale.planning.runs import plan_at
 from flipscale.words import count
 from flipscale.workflow.messages import Steps
+from flipscale.workflow.opened import OpenStudy
 from flipscale.workflow.results import StudyResults, write_analysis
-from flipscale.workflow.study import OpenStudy
 
 
 def fit_study(

@@ -10,7 +10,7 @@ from flipscale.planning.runs import Run
 from flipscale.planning.timing import EvaluationTime, StepTime, evaluation_shape, is_timed_by_start, step_shape
 from flipscale.run import State, read_timings
 from flipscale.workflow.messages import say
-from flipscale.workflow.study import OpenStudy, cost_in_words, write_plan
+from flipscale.workflow.opened import OpenStudy, cost_in_words, write_plan
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from typing import Any
 import pandas as pd
 
 from flipscale.analysis.comparing import Comparison, Curve, Verdict, pick_score
-from flipscale.analysis.comparing.columns import settings_named
+from flipscale.analysis.comparing.roles import settings_named
 from flipscale.analysis.fitting import Fit, Options, allocate, column, forecast, group_name, in_groups, isoflop
 from flipscale.analysis.fitting import fit as fit_law
-from flipscale.analysis.fitting.best import has_budgets
+from flipscale.analysis.fitting.fronts import has_budgets
 from flipscale.analysis.fitting.isoflop import with_error
-from flipscale.analysis.fitting.of_study import BUDGET, SAMPLES, SIZE, groups_of, model_sizes, variables_of
+from flipscale.analysis.fitting.study_laws import BUDGET, SAMPLES, SIZE, groups_of, model_sizes, variables_of
 from flipscale.collecting import axis_values, is_setting
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.next_runs import Proposal, Rung, further_values, propose
@@ -23,8 +23,8 @@ from flipscale.settings.declarations import Settings
 from flipscale.study.expression import plain_value
 from flipscale.workflow.compared import compare_study
 from flipscale.workflow.fitted import variables_at
+from flipscale.workflow.opened import OpenStudy
 from flipscale.workflow.results import study_results
-from flipscale.workflow.study import OpenStudy
 
 HOW = "write 'speedup of ARM', 'forecast SETTING=VALUE,...', 'PARAMETER of SETTING=VALUE,...', or the name of a claim"
 

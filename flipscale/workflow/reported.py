@@ -14,10 +14,10 @@ from flipscale.analysis.reporting.evidence import DrawnFigure, Evidence, FailedR
 from flipscale.cell import write_cell
 from flipscale.collecting import baseline_of, read_results, setting_values
 from flipscale.collecting.record import results_of
-from flipscale.data.code import code_changes
+from flipscale.data.code_changes import code_changes
 from flipscale.door.columns import SETTING_COLUMNS
 from flipscale.door.record import Results
-from flipscale.door.runs import Hours, RunRecord, Shown
+from flipscale.door.run_states import Hours, RunRecord, Shown
 from flipscale.door.sweep import SweepOutcome
 from flipscale.errors import DamagedFile, ResultsError, missing_package
 from flipscale.guard import make_folder
@@ -249,7 +249,7 @@ def _laws(path: Path) -> FittedLaws:
 def _curves(runs: Mapping[str, RunProgress], workspace: Workspace) -> Iterator[RunCurve]:
     """The curves of runs whose metrics.jsonl is here."""
     try:
-        from flipscale.collecting.curves import read_points
+        from flipscale.collecting.points import read_points
     except ModuleNotFoundError as error:  # A small install has no pyarrow.
         say(f"the curves inside the runs are not drawn: {missing_package(str(error.name))}")
         return

@@ -19,7 +19,7 @@ from flipscale.run import as_json, write_json
 from flipscale.words import count, joined
 from flipscale.workflow.collected import collect_study
 from flipscale.workflow.messages import say
-from flipscale.workflow.study import OpenStudy, check_choice, finished_here
+from flipscale.workflow.opened import OpenStudy, check_choice, finished_here
 
 NAMED = 3
 """The most missing runs that a message names."""

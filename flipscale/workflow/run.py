@@ -14,8 +14,8 @@ from flipscale.workflow.compared import compare_study
 from flipscale.workflow.drawn import draw_study, report_study
 from flipscale.workflow.fitted import fit_study, write_fits
 from flipscale.workflow.messages import Steps, say
+from flipscale.workflow.opened import OpenStudy, open_study
 from flipscale.workflow.results import study_results
-from flipscale.workflow.study import OpenStudy, open_study
 from flipscale.workflow.submitted import Guards, train_study
 from flipscale.workspace import StudyFiles, Workspace
 

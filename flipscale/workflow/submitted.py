@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flipscale import launch
-from flipscale.data.code import CodeChanges
+from flipscale.data.code_changes import CodeChanges
 from flipscale.errors import FlipscaleError
 from flipscale.launch import ACTIVE, NO_REDO, Launcher, Redo, Submission
 from flipscale.launch.local import LocalLauncher
@@ -15,7 +15,7 @@ from flipscale.run import State
 from flipscale.study import Study
 from flipscale.words import count
 from flipscale.workflow.messages import say
-from flipscale.workflow.study import OpenStudy, cost_in_words, open_study, say_warnings, sweep_words, write_plan
+from flipscale.workflow.opened import OpenStudy, cost_in_words, open_study, say_warnings, sweep_words, write_plan
 from flipscale.workflow.to_score import say_to_score, to_score
 from flipscale.workflow.tuned import write_sweep
 

@@ -14,7 +14,7 @@ from flipscale.planning.timing import Timings, evaluation_shape
 from flipscale.run import RunFolder, lacks_weights, read_timings, set_of, unmeasured
 from flipscale.words import count, duration
 from flipscale.workflow.messages import say
-from flipscale.workflow.study import OpenStudy
+from flipscale.workflow.opened import OpenStudy
 
 
 @dataclass(frozen=True)

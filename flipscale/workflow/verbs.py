@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from flipscale.launch import Launcher, launcher_named
 from flipscale.planning.runs import Plan
 from flipscale.study import Study
-from flipscale.workflow.study import OpenStudy, open_study
+from flipscale.workflow.opened import OpenStudy, open_study
 from flipscale.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from flipscale.analysis.comparing import Comparison
-    from flipscale.analysis.fitting.of_study import StudyFits
+    from flipscale.analysis.fitting.study_laws import StudyFits
     from flipscale.analysis.plotting import Plotted
     from flipscale.launch import StudyProgress
 

@@ -15,7 +15,7 @@ from flipscale.tables import Listing, Part, PrintedTable, as_markdown, as_text
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the bootstrap of curves: what the screen shows of them does not depend on their number."""
-    monkeypatch.setattr("flipscale.analysis.comparing.curves.MOST_DRAWS", 1000)
+    monkeypatch.setattr("flipscale.analysis.comparing.speedups.MOST_DRAWS", 1000)
 
 
 def rows_of(arms: int = 2, seeds: int = 3, noise: float = 0.003, models: int = 1) -> pd.DataFrame:

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy.interpolate import PchipInterpolator
 
-from flipscale.analysis.comparing import Effect, compare, compare_table, comparison_json, curves, speed_cell
-from flipscale.analysis.comparing.curves import LEVELS, read_line
+from flipscale.analysis.comparing import Effect, compare, compare_table, comparison_json, speed_cell, speedups
 from flipscale.analysis.comparing.estimates import NOT_REACHED
+from flipscale.analysis.comparing.speedups import LEVELS, read_line
 from tests.test_collect import COST, RESULT, collect, planned, write_run
 
 pytestmark = pytest.mark.slow
@@ -67,14 +67,14 @@ def test_a_score_that_is_never_reached_or_passed_before_the_first_point_is_infin
 
 def test_draws_of_a_curve_are_not_kept_beside_those_of_the_next(monkeypatch):
     kept = []
-    read = curves._read
+    read = speedups._read
 
     def watched(asked, lines, comparisons):
         found = read(asked, lines, comparisons)
         kept.append({"draws", "_drawn"} & vars(lines).keys())
         return found
 
-    monkeypatch.setattr(curves, "_read", watched)
+    monkeypatch.setattr(speedups, "_read", watched)
     assert curve(table_of(lambda cost: law(1.4 * cost)))[0].speedup.speedup.interval
     assert kept == [set()]
 

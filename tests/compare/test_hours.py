@@ -5,7 +5,7 @@ import pytest
 
 from flipscale.analysis.comparing import comparison_json, warnings
 from flipscale.analysis.comparing.build import compare
-from flipscale.analysis.comparing.columns import fair_hours
+from flipscale.analysis.comparing.roles import fair_hours
 from tests.compare.test_compare import logarithmic, rows
 
 

@@ -9,7 +9,7 @@ from flipscale.analysis.comparing import compare_study, planned_sensitivity
 from flipscale.collecting.record import results_of
 from flipscale.planning.runs import plan
 from flipscale.study import read_study
-from flipscale.workflow.study import open_study, say_power
+from flipscale.workflow.opened import open_study, say_power
 from flipscale.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +47,7 @@ def test_a_plan_promises_what_the_comparison_of_its_runs_says() -> None:
 
 def test_plan_reads_no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     study = read_study(ROOT / "studies/fashion.yaml")
-    monkeypatch.setattr("flipscale.analysis.comparing.curves.two_lines", None)
+    monkeypatch.setattr("flipscale.analysis.comparing.speedups.two_lines", None)
     assert (
         planned_sensitivity(results_of(pd.read_csv(ROOT / "tests/recipe_1/fashion.csv"), study, plan(study)))
         is not None

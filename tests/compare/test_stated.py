@@ -21,10 +21,10 @@ from flipscale.analysis.comparing import (
 from flipscale.analysis.comparing.answer import claims_table
 from flipscale.analysis.comparing.as_json import claims_json
 from flipscale.analysis.comparing.best import best_on_other_seeds, slope_weights
-from flipscale.analysis.comparing.curves import curves_of
 from flipscale.analysis.comparing.estimates import Estimate, ends_of
-from flipscale.analysis.comparing.of_study import compare_study
 from flipscale.analysis.comparing.points import Point
+from flipscale.analysis.comparing.speedups import curves_of
+from flipscale.analysis.comparing.study_comparison import compare_study
 from flipscale.analysis.stats import ScoreKind, holm
 from flipscale.collecting import read_results
 from flipscale.collecting.record import as_in_tables, results_of

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from flipscale.analysis.comparing import compare
-from flipscale.analysis.comparing.curves import TwoLines, two_lines
 from flipscale.analysis.comparing.points import Point
+from flipscale.analysis.comparing.speedups import TwoLines, two_lines
 from flipscale.analysis.comparing.stated import judge_claims
 from flipscale.analysis.stats import Differences, Moments, ScoreKind, moments, shrink_variances, slope_of, units_of
 from flipscale.door.statements import Contrast, Expectation, StatedClaim

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipscale.analysis.comparing.columns import settings_named
+from flipscale.analysis.comparing.roles import settings_named
 from flipscale.analysis.fitting import Options, fit_groups, fit_json, isoflop, law_screen, next_rung
-from flipscale.analysis.fitting.of_study import StudyFits, fit_study
+from flipscale.analysis.fitting.study_laws import StudyFits, fit_study
 from flipscale.collecting import read_results
 from flipscale.words import rounded
 

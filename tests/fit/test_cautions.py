@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from flipscale.analysis.fitting import LAWS, Options, fit, fit_text
-from flipscale.analysis.fitting.record import checklist, notes
+from flipscale.analysis.fitting.fit_records import checklist, notes
 from flipscale.cli import main
 from flipscale.errors import ResultsError
 

@@ -19,8 +19,8 @@ from flipscale.analysis.fitting import (
     where,
     with_columns,
 )
-from flipscale.analysis.fitting.best import bins_of, budgets_of, evened, has_budgets, is_isoflop, on_frontier
-from flipscale.analysis.fitting.record import checklist
+from flipscale.analysis.fitting.fit_records import checklist
+from flipscale.analysis.fitting.fronts import bins_of, budgets_of, evened, has_budgets, is_isoflop, on_frontier
 from flipscale.analysis.fitting.search import Problem, solve
 from flipscale.analysis.fitting.uncertainty import interval, resamples, stretch
 from flipscale.errors import ResultsError

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from flipscale.analysis.fitting.of_study import fit_study, model_sizes
+from flipscale.analysis.fitting.study_laws import fit_study, model_sizes
 from flipscale.errors import ResultsError
 
 

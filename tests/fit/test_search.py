@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from flipscale.analysis.fitting import LAWS, with_columns
-from flipscale.analysis.fitting.best import best_sizes, optima
-from flipscale.analysis.fitting.rows import rows_of
+from flipscale.analysis.fitting.chosen_rows import rows_of
+from flipscale.analysis.fitting.fronts import best_sizes, optima
 from flipscale.analysis.fitting.search import Problem, descend, refits, search, solve, with_scale
 from flipscale.analysis.fitting.uncertainty import resamples
 

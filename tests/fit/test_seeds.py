@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from flipscale.analysis.fitting import Options, fit, fit_json, isoflop
-from flipscale.analysis.fitting.record import checklist, notes
+from flipscale.analysis.fitting.fit_records import checklist, notes
 from flipscale.analysis.fitting.uncertainty import seed_effect, widened
 
 QUICK = Options(draws=100, starts=4)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from flipscale.analysis.fitting import Options, fit, forecast, isoflop
-from flipscale.analysis.fitting.record import checklist
+from flipscale.analysis.fitting.fit_records import checklist
 from flipscale.analysis.fitting.uncertainty import new_seeds
 from flipscale.analysis.rows import trunks_of
 from flipscale.errors import ResultsError

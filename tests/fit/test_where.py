@@ -100,7 +100,7 @@ def test_only_text_of_the_command_line_is_computed_as_pandas_can_run_code() -> N
         if re.search(r"(\w\.eval|\.query|\bwith_columns|(?<!\.)(?<!def )\bwhere)\(", path.read_text())
         and "import torch" not in path.read_text()
     ]
-    assert sorted(callers) == ["analysis/fitting/rows.py", "cli/comparison.py", "cli/laws.py"]
+    assert sorted(callers) == ["analysis/fitting/chosen_rows.py", "cli/compare.py", "cli/fit.py"]
     for text in ("N.__class__", "N*D"):
         with pytest.raises(ResultsError, match="The table has no column"):
             fit(TABLE, "power", x=[text], y="D")

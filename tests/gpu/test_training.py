@@ -13,11 +13,11 @@ from flipscale.cost.arithmetic import memory_of
 from flipscale.settings.architecture import architecture
 from flipscale.settings.declarations import Resources
 from flipscale.train import train
+from flipscale.train.distributed import Group
 from flipscale.train.evaluate import evaluate
 from flipscale.train.machine import PeakMemory
 from flipscale.train.mask import MaskedTower
 from flipscale.train.model import build, encode_text, pixels, tokenize
-from flipscale.train.processes import Group
 from flipscale.train.sources import evaluations_of
 from flipscale.train.trainers.builtin.training import Training
 from tests.train.test_loop import pairs

@@ -24,7 +24,7 @@ from flipscale.planning.runs import Run, plan
 from flipscale.run import RunFolder, RunRequest, State, is_alive
 from flipscale.settings.declarations import Resources
 from flipscale.study import read_study
-from flipscale.workflow.study import open_study
+from flipscale.workflow.opened import open_study
 from flipscale.workspace import Workspace
 from tests.launch.contract import folder
 from tests.patience import PATIENCE, rest, wait_until

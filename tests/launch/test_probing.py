@@ -7,7 +7,7 @@ import pytest
 from flipscale.errors import LaunchError
 from flipscale.launch import cancel, open_probes, submit_probe
 from flipscale.launch.local import LocalLauncher
-from flipscale.launch.probe import probe_of
+from flipscale.launch.probing import probe_of
 from flipscale.launch.ray import RayLauncher
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher

@@ -19,7 +19,7 @@ from flipscale.launch.ray import RayLauncher
 from flipscale.launch.site import DEFAULTS
 from flipscale.run import Doing, RunFolder, State, read_scores
 from flipscale.settings.declarations import Resources
-from flipscale.workflow.study import open_study
+from flipscale.workflow.opened import open_study
 from flipscale.workflow.submitted import Guards, train_study
 from flipscale.workspace import Workspace
 from tests.launch.contract import WAYS_TO_END, WORKER, LauncherContract, Scenario, StandInRun, begun, folder, wait_for

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flipscale.data.code import CodeToday
+from flipscale.data.code_changes import CodeToday
 from flipscale.errors import LaunchError
 from flipscale.launch import Redo, Submission, preview, states, submit
 from flipscale.launch.launcher import JobState, Request

@@ -13,7 +13,7 @@ from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher, scheduler
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.run import State
-from flipscale.workflow.study import open_study
+from flipscale.workflow.opened import open_study
 from flipscale.workspace import Workspace
 from tests.launch import fake_slurm
 from tests.launch.contract import WORKER, StandInRun, wait_for

@@ -24,7 +24,7 @@ from flipscale.launch.slurm.scheduler import job_name
 from flipscale.planning.timing import RunTime, TimingPlace
 from flipscale.run import FailedAttempt, FailureKind, RunRequest, State, is_alive, read_scores
 from flipscale.settings.declarations import Resources
-from flipscale.workflow.study import open_study
+from flipscale.workflow.opened import open_study
 from flipscale.workflow.submitted import Guards, train_study
 from flipscale.workspace import Workspace
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, wait_for

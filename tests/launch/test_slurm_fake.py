@@ -24,7 +24,7 @@ from flipscale.launch.slurm import launcher as slurm_launcher
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.planning.timing import RunTime, TimingPlace
 from flipscale.run import State
-from flipscale.workflow.study import open_study
+from flipscale.workflow.opened import open_study
 from flipscale.workflow.submitted import Guards, train_study
 from flipscale.workspace import Workspace
 from tests.launch import fake_slurm

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flipscale.analysis.comparing import answer_table
-from flipscale.analysis.comparing.columns import settings_named
+from flipscale.analysis.comparing.roles import settings_named
 from flipscale.analysis.fitting import kind_parts, kinds_of
 from flipscale.analysis.reporting import Report, page
 from flipscale.analysis.reporting.evidence import FittedLaws

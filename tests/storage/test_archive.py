@@ -26,7 +26,7 @@ from flipscale.run import ARCHIVED_FILES, State, add_timings, all_timings, write
 from flipscale.storage import MergeOutcome, merge, write_archive
 from flipscale.storage.archive import ARCHIVE_SCHEMA, CONTENTS
 from flipscale.storage.merge import STAGING
-from flipscale.workflow.study import open_study
+from flipscale.workflow.opened import open_study
 from flipscale.workspace import Workspace
 from tests.storage.conftest import Results
 from tests.test_timing import evaluation_time, step_time

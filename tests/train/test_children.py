@@ -19,7 +19,7 @@ from flipscale.run import FailureKind, Job, RunFolder, RunRequest, State, birth,
 from flipscale.settings.declarations import Resources, plain
 from flipscale.study.settings import read_settings
 from flipscale.train import train
-from flipscale.train.processes import Group
+from flipscale.train.distributed import Group
 from flipscale.train.requests import request_of, steps_before, unique_pairs_of
 from flipscale.train.sources import open_training_data
 from flipscale.train.trainers.builtin import pretrain

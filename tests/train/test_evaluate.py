@@ -435,7 +435,7 @@ from flipscale.train import encoding
 from flipscale.train.evaluate import evaluate, open_evaluations
 from flipscale.data.pairs import Form
 from flipscale.train.model import build, tokenize
-from flipscale.train.processes import Group, joined
+from flipscale.train.distributed import Group, joined
 from flipscale.study.settings import read_settings
 asked = read_settings({asked})
 group = joined() or Group()

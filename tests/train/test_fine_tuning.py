@@ -32,8 +32,8 @@ from flipscale.study.settings import read_settings
 from flipscale.train import train
 from flipscale.train.augmentation import augment, mix_of, mixed
 from flipscale.train.classify import Classifier
+from flipscale.train.distributed import Group
 from flipscale.train.model import build
-from flipscale.train.processes import Group
 from flipscale.train.requests import request_of
 from flipscale.train.sources import open_labelled_data
 from flipscale.train.trainers.builtin.fine_tuning import HeadTraining, layer_wise

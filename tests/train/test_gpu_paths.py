@@ -20,10 +20,10 @@ from flipscale.run import FailureKind
 from flipscale.settings.declarations import Resources
 from flipscale.train import evaluate as evaluation
 from flipscale.train import train
+from flipscale.train.distributed import Group, is_lost_connection
 from flipscale.train.failure import why
 from flipscale.train.machine import PeakMemory, exact_fp32
 from flipscale.train.model import tokenize
-from flipscale.train.processes import Group, is_lost_connection
 from flipscale.train.trainers.builtin.training import Training
 from tests.train.test_loop import first_batch, training_of
 

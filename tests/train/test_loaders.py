@@ -15,7 +15,7 @@ from flipscale.errors import DataError
 from flipscale.run import NodeFault, RunFolder, RunRequest
 from flipscale.settings.declarations import Resources
 from flipscale.train import train
-from flipscale.train.processes import Group
+from flipscale.train.distributed import Group
 from flipscale.train.requests import request_of
 from flipscale.train.sources import open_training_data
 from flipscale.train.trainers.builtin.loop import batches

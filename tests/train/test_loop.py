@@ -15,9 +15,9 @@ from flipscale.data.shuffle import Shuffle
 from flipscale.errors import Diverged, FlipscaleError, LeaseLost, RunFolderError
 from flipscale.run import write_json
 from flipscale.settings.declarations import Resources
+from flipscale.train.distributed import Group
 from flipscale.train.evaluate import Evaluated
 from flipscale.train.model import build
-from flipscale.train.processes import Group
 from flipscale.train.trainers.builtin import checkpoints
 from flipscale.train.trainers.builtin.checkpoints import interval, write_state
 from flipscale.train.trainers.builtin.loop import batches, fit

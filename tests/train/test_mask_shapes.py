@@ -16,10 +16,10 @@ from flipscale.run import RunFolder
 from flipscale.settings.declarations import Resources, Shapes
 from flipscale.train import evaluate as evaluation
 from flipscale.train import train
+from flipscale.train.distributed import Group
 from flipscale.train.mask import masked_view
 from flipscale.train.model import build, pixels
 from flipscale.train.objective import Objective
-from flipscale.train.processes import Group
 from flipscale.train.requests import request_of
 from flipscale.train.sources import open_training_data
 from flipscale.train.trainers.builtin.loop import batches

@@ -42,9 +42,9 @@ from flipscale.train.requests import request_of, start_of
 from flipscale.train.schedule import learning_rate
 from flipscale.train.sources import evaluations_of, open_training_data
 from flipscale.train.stop import Stop
-from flipscale.train.trainers.open_clip.output import ProgramOutput
-from flipscale.train.trainers.open_clip.run import run_open_clip, write_model
-from flipscale.train.trainers.open_clip.shards import shards_of, users_shards
+from flipscale.train.trainers.open_clip.printed import ProgramOutput
+from flipscale.train.trainers.open_clip.program import run_open_clip, write_model
+from flipscale.train.trainers.open_clip.training_shards import shards_of, users_shards
 from tests.parts import need
 from tests.patience import PATIENCE
 

@@ -6,8 +6,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from flipscale.data.labelled import rank_in_class
-from flipscale.train import probe
-from flipscale.train.probe import linear_probe
+from flipscale.train import feature_probe
+from flipscale.train.feature_probe import linear_probe
 
 
 def clusters(
@@ -47,7 +47,7 @@ def test_the_penalty_is_about_as_good_as_an_exhaustive_searchs() -> None:
         model = LogisticRegression(C=penalty, max_iter=1000).fit(features[~decides], labels[~decides])
         return float((model.predict(features[decides]) == labels[decides]).mean())
 
-    found = accuracy(probe._search(features, labels).C)
+    found = accuracy(feature_probe._search(features, labels).C)
     assert found >= max(accuracy(10 ** (half / 2)) for half in range(-12, 13)) - 0.03
     assert found > accuracy(1e6) + 0.05
 
@@ -58,7 +58,7 @@ def test_one_image_in_five_of_each_class_decides_on_the_penalty() -> None:
 
 def test_single_images_of_each_class_have_a_penalty_all_the_same() -> None:
     features, labels = clusters(8, 8, 16, 0.1)
-    assert probe._search(features, labels).C == 1.0
+    assert feature_probe._search(features, labels).C == 1.0
     assert linear_probe(features, labels, features, labels).mean() == 1.0
 
 
@@ -75,7 +75,7 @@ def test_features_that_are_no_number_give_a_score_that_is_none() -> None:
 
 
 def test_reaching_the_bound_on_iterations_is_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "ITERATIONS", 1)
+    monkeypatch.setattr(feature_probe, "ITERATIONS", 1)
     features, labels = clusters(200, 8, 16, 3.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

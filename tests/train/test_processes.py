@@ -22,9 +22,9 @@ from torch._C._distributed_c10d import TCPStore
 from flipscale.run import RunFolder, RunRequest, State
 from flipscale.settings.declarations import Resources
 from flipscale.train import train
+from flipscale.train.distributed import Group
 from flipscale.train.failure import Cause, Failed
 from flipscale.train.meeting import slurm_variables, step_nodes
-from flipscale.train.processes import Group
 from tests.patience import PATIENCE, wait_until
 from tests.train.conftest import SETTINGS
 from tests.train.forks import Forked
@@ -365,7 +365,7 @@ def test_a_process_that_never_comes_is_named_with_its_node_and_the_network(ask):
 
 HANGING = """
 import threading
-from flipscale.train.processes import Group
+from flipscale.train.distributed import Group
 Group.mean_ = lambda group, value: threading.Event().wait()
 """
 

@@ -21,8 +21,8 @@ from flipscale.settings.architecture import architecture
 from flipscale.settings.declarations import Resources, Settings
 from flipscale.study.settings import read_settings
 from flipscale.train import train
+from flipscale.train.distributed import Group
 from flipscale.train.model import build, save
-from flipscale.train.processes import Group
 from flipscale.train.trainers.builtin.training import Training
 from tests.train.conftest import SETTINGS
 from tests.train.forks import Forked
@@ -54,7 +54,7 @@ from pathlib import Path
 from open_clip.loss import SigLipLoss
 from flipscale.settings.declarations import Resources
 from flipscale.study.settings import read_settings
-from flipscale.train.processes import Group, joined
+from flipscale.train.distributed import Group, joined
 from flipscale.train.trainers.builtin.training import Training
 group = joined() or Group()
 group.hand_out("") if group.rank == 0 else group.next_task()

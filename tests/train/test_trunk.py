@@ -15,7 +15,7 @@ from flipscale.settings.architecture import architecture
 from flipscale.study import read_study
 from flipscale.train import train
 from flipscale.train.trainers.builtin.training import Training
-from flipscale.workflow.study import open_study
+from flipscale.workflow.opened import open_study
 from flipscale.workspace import Workspace
 
 pytestmark = pytest.mark.slow

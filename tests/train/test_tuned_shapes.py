@@ -16,9 +16,9 @@ from flipscale.settings.architecture import architecture
 from flipscale.settings.declarations import Resources, plain
 from flipscale.study.settings import read_settings
 from flipscale.train import train
+from flipscale.train.distributed import Group
 from flipscale.train.evaluate import evaluate
 from flipscale.train.model import build, encode_text, pixels, weights
-from flipscale.train.processes import Group
 from flipscale.train.requests import request_of, scored_settings, start_of
 from flipscale.train.sources import evaluations_of, open_training_data
 from flipscale.train.trainers.builtin.loop import batches

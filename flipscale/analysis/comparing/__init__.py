@@ -1,8 +1,8 @@
 """Gains of masking over its baseline: paired at equal samples, and read off curves at equal accuracy and cost.
 
-    at equal samples        a run against its twin: same cell, same seed, the baseline's settings           gains.py
-    at equal accuracy       the cost to the baseline's mean at its last but one length, over the arm's      curves.py
-    at equal cost           the difference after the same hours or FLOPs                                    curves.py
+    at equal samples        a run against its twin: same cell, same seed, the baseline's settings           twins.py
+    at equal accuracy       the cost to the baseline's mean at its last but one length, over the arm's      speedups.py
+    at equal cost           the difference after the same hours or FLOPs                                    speedups.py
     any table               groups of rows without curves: Welch, twins, or one run against several         groups.py
 
 A curve is the finished runs of one series: cells that differ only in schedule length. Each point is a whole schedule,
@@ -13,14 +13,14 @@ and the reason is given in words. docs/how-computed.md has the formulas.
 Gains are positive if masking is better, also for a loss. Ratios are masked over baseline, speed-ups baseline over
 masked. Data in, data out: nothing here touches a disk.
 
-    columns.py     which score, baseline, arm, cell, series and hours; their words
-    tables.py      any table: roles of its columns as the user names them
+    roles.py       which score, baseline, arm, cell, series and hours; their words
+    any_table.py   any table: roles of its columns as the user names them
     points.py      from rows to runs                  estimates.py   seeds to intervals; pairs and curves as data
-    gains.py       twins, and their gains judged by the noise of the whole study
-    curves.py      curves, their noise and readings   head.py        arms over all cells, slopes, power
+    twins.py       twins, and their gains judged by the noise of the whole study
+    speedups.py    curves, their noise and readings   head.py        arms over all cells, slopes, power
     stated.py      whether a study's claims hold      comparison.py  what is claimed; the comparison as data
     best.py        the best of several cells; slopes
-    build.py       from a table to a comparison       of_study.py    a study's, finished or planned
+    build.py       from a table to a comparison       study_comparison.py    a study's, finished or planned
     groups.py      groups of rows, without curves     groups_answer.py  the same for people and programs
     answer.py      a comparison for people: one screen, and all of it
     as_json.py     a comparison for programs
@@ -39,9 +39,14 @@ from flipscale.analysis.comparing.answer import (
     speed_cell,
     warnings,
 )
+from flipscale.analysis.comparing.any_table import baseline_from, columns_from
 from flipscale.analysis.comparing.as_json import comparison_json
 from flipscale.analysis.comparing.build import compare, compare_table
-from flipscale.analysis.comparing.columns import (
+from flipscale.analysis.comparing.comparison import Comparison
+from flipscale.analysis.comparing.estimates import Curve, Effect, Estimate, Pair
+from flipscale.analysis.comparing.groups import Groups, compare_groups
+from flipscale.analysis.comparing.groups_answer import groups_json, groups_text
+from flipscale.analysis.comparing.roles import (
     Baseline,
     arms_of,
     fair_hours,
@@ -52,19 +57,14 @@ from flipscale.analysis.comparing.columns import (
     series_of,
     varying_axes,
 )
-from flipscale.analysis.comparing.comparison import Comparison
-from flipscale.analysis.comparing.estimates import Curve, Effect, Estimate, Pair
-from flipscale.analysis.comparing.groups import Groups, compare_groups
-from flipscale.analysis.comparing.groups_answer import groups_json, groups_text
-from flipscale.analysis.comparing.of_study import (
+from flipscale.analysis.comparing.stated import JudgedClaim, StudyClaims, Verdict, judge_claims
+from flipscale.analysis.comparing.study_comparison import (
     compare_finished,
     compare_study,
     judge_study,
     planned_sensitivity,
     with_guessing,
 )
-from flipscale.analysis.comparing.stated import JudgedClaim, StudyClaims, Verdict, judge_claims
-from flipscale.analysis.comparing.tables import baseline_from, columns_from
 
 __all__ = [
     "Baseline",

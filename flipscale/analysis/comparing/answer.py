@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median_low
 
-from flipscale.analysis.comparing.columns import PROBED, settings_named
 from flipscale.analysis.comparing.comparison import Comparison
 from flipscale.analysis.comparing.estimates import NOT_REACHED, Curve, Effect, Estimate, Pair, Speedup
+from flipscale.analysis.comparing.roles import PROBED, settings_named
 from flipscale.analysis.comparing.stated import Choice, JudgedClaim, StudyClaims, Verdict
 from flipscale.analysis.fitting import kind_parts, kinds_of, law_screen
 from flipscale.analysis.sensitivity import sensitivity_words

@@ -7,7 +7,12 @@ from dataclasses import fields
 import pandas as pd
 
 from flipscale import scores
-from flipscale.analysis.comparing.columns import (
+from flipscale.analysis.comparing.any_table import check_baseline, numbers, prepared
+from flipscale.analysis.comparing.comparison import Comparison, corrected_curves, with_pairs
+from flipscale.analysis.comparing.estimates import Estimate, Pair, mean_of
+from flipscale.analysis.comparing.head import AxisValues, head_of
+from flipscale.analysis.comparing.points import PreparedTable, Terms, points_of
+from flipscale.analysis.comparing.roles import (
     Baseline,
     arms_of,
     fair_hours,
@@ -18,15 +23,10 @@ from flipscale.analysis.comparing.columns import (
     settings_words,
     varying_axes,
 )
-from flipscale.analysis.comparing.comparison import Comparison, corrected_curves, with_pairs
-from flipscale.analysis.comparing.curves import curves_of
-from flipscale.analysis.comparing.estimates import Estimate, Pair, mean_of
-from flipscale.analysis.comparing.gains import judged, pairs_of
-from flipscale.analysis.comparing.head import AxisValues, head_of
-from flipscale.analysis.comparing.points import PreparedTable, Terms, points_of
+from flipscale.analysis.comparing.speedups import curves_of
 from flipscale.analysis.comparing.stated import TIME, StudyClaims
-from flipscale.analysis.comparing.tables import check_baseline, numbers, prepared
-from flipscale.analysis.fitting.rows import need, row_names
+from flipscale.analysis.comparing.twins import judged, pairs_of
+from flipscale.analysis.fitting.chosen_rows import need, row_names
 from flipscale.analysis.rows import items_of
 from flipscale.cell import read_cell
 from flipscale.door.statements import LOOKS, MARGIN

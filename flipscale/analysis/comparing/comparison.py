@@ -10,12 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from flipscale.analysis.comparing.columns import Baseline
 from flipscale.analysis.comparing.estimates import Curve, Estimate, Pair, corrected
-from flipscale.analysis.comparing.gains import PairKey
 from flipscale.analysis.comparing.head import Head
 from flipscale.analysis.comparing.points import Point, Terms
+from flipscale.analysis.comparing.roles import Baseline
 from flipscale.analysis.comparing.stated import TIME, StudyClaims
+from flipscale.analysis.comparing.twins import PairKey
 from flipscale.analysis.stats import Interval, Noise
 from flipscale.cell import SettingLabels, arm_words
 from flipscale.door.record import ScoredBy

@@ -2,7 +2,7 @@
 pairs of twins and curves consist of.
 
 A cost ratio is a geometric mean over seeds, with a Student t interval. Gains at equal samples use the noise of the
-study (gains.py). Readings off curves have the interval of their draws (curves.py).
+study (twins.py). Readings off curves have the interval of their draws (speedups.py).
 """
 
 import math
@@ -230,7 +230,7 @@ class Pair:
     baseline_score: float
     score: float
     gain: Estimate
-    """Its intervals stand on the noise of the whole study (gains.py)."""
+    """Its intervals stand on the noise of the whole study (twins.py)."""
     unit: float
     """The unit of its noise, at the mean of both arms."""
     moments: Moments | None = None

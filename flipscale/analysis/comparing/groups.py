@@ -12,10 +12,10 @@ from enum import StrEnum
 
 import pandas as pd
 
-from flipscale.analysis.comparing.columns import Baseline, labels, settings_words
+from flipscale.analysis.comparing.any_table import checked_arms, numbers
 from flipscale.analysis.comparing.estimates import Effect, Estimate, decided
-from flipscale.analysis.comparing.tables import checked_arms, numbers
-from flipscale.analysis.fitting.rows import first_mixed, is_lower_better, may_be_settings, need
+from flipscale.analysis.comparing.roles import Baseline, labels, settings_words
+from flipscale.analysis.fitting.chosen_rows import first_mixed, is_lower_better, may_be_settings, need
 from flipscale.analysis.stats import ALPHA, TwoGroups, holm, provable_margin
 from flipscale.errors import ResultsError
 from flipscale.words import listed, short

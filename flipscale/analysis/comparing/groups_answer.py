@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 
 from flipscale.analysis.comparing.as_json import estimate_json
-from flipscale.analysis.comparing.columns import settings_words
 from flipscale.analysis.comparing.estimates import Estimate
 from flipscale.analysis.comparing.groups import GroupGain, Groups, Method
+from flipscale.analysis.comparing.roles import settings_words
 from flipscale.analysis.stats import MOST_SEEDS
 from flipscale.tables import Part, PrintedTable, as_text
 from flipscale.words import count, joined

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from flipscale.analysis.comparing.columns import Baseline
+from flipscale.analysis.comparing.roles import Baseline
 from flipscale.analysis.rows import above_chance, trunks_of
 from flipscale.analysis.stats import ScoreKind
 from flipscale.errors import ResultsError

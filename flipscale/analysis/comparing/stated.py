@@ -4,7 +4,7 @@ A claim was stated before anybody looked (docs/study.md). A difference is taken 
 better, in points of accuracy or percent of a loss. Its variance, of few seeds, is shrunk towards that of the study's
 median claim.
 "Level" is a claim like others: two one-sided tests against the study's margin (Schuirmann 1987). Claims along the
-schedule are about curves (curves.py): the right side's cost, or samples, to a score over the left side's.
+schedule are about curves (speedups.py): the right side's cost, or samples, to a score over the left side's.
 """
 
 from collections import Counter
@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 
 from flipscale.analysis.comparing.best import best_on_other_seeds, slope_weights
-from flipscale.analysis.comparing.columns import fair_hours, is_baseline, kind_of, settings_words
-from flipscale.analysis.comparing.curves import TwoLines, quotient, two_lines
 from flipscale.analysis.comparing.estimates import Estimate, Sides, decided, drawn, exact_p, scaled
 from flipscale.analysis.comparing.points import Point, points_in
-from flipscale.analysis.fitting.rows import need
+from flipscale.analysis.comparing.roles import fair_hours, is_baseline, kind_of, settings_words
+from flipscale.analysis.comparing.speedups import TwoLines, quotient, two_lines
+from flipscale.analysis.fitting.chosen_rows import need
 from flipscale.analysis.rows import above_chance, trunks_of
 from flipscale.analysis.stats import (
     Array,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flipscale.analysis.fitting.fitted import Fit
+from flipscale.analysis.fitting.fitted_law import Fit
 from flipscale.analysis.fitting.uncertainty import interval
 from flipscale.analysis.stats import Array
 from flipscale.errors import ResultsError

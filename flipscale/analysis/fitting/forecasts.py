@@ -16,9 +16,9 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from flipscale.analysis.fitting.fitted import Fit, HeldOutRuns, Options
+from flipscale.analysis.fitting.chosen_rows import Response, in_groups
+from flipscale.analysis.fitting.fitted_law import Fit, HeldOutRuns, Options
 from flipscale.analysis.fitting.laws import law_named
-from flipscale.analysis.fitting.rows import Response, in_groups
 from flipscale.analysis.fitting.table import fit, fit_rows, held_out_error
 from flipscale.analysis.stats import Array, Interval
 from flipscale.errors import ResultsError

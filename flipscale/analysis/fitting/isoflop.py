@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from flipscale.analysis.fitting.best import best_sizes, budgets_of, optima
-from flipscale.analysis.fitting.fitted import Fit, Options
+from flipscale.analysis.fitting.chosen_rows import Response, Rows, column, is_lower_better, row_names, seeds_of_rows
+from flipscale.analysis.fitting.fitted_law import Fit, Options
+from flipscale.analysis.fitting.fronts import best_sizes, budgets_of, optima
 from flipscale.analysis.fitting.laws import law_named
-from flipscale.analysis.fitting.rows import Response, Rows, column, is_lower_better, row_names, seeds_of_rows
 from flipscale.analysis.fitting.search import Problem, refits, solve
 from flipscale.analysis.fitting.table import held_out_error
 from flipscale.analysis.fitting.uncertainty import new_seeds, seed_effect, whole_seeds

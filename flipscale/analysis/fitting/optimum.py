@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from flipscale.analysis.fitting.rows import (
+from flipscale.analysis.fitting.chosen_rows import (
     column,
     first_mixed,
     group_name,

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from flipscale.analysis.fitting.best import bins_of, on_frontier
-from flipscale.analysis.fitting.fitted import Fit, HeldOutRuns, HeldOutSetting, Options
+from flipscale.analysis.fitting.chosen_rows import Rows, column, group_name, in_groups, rows_of
+from flipscale.analysis.fitting.fitted_law import Fit, HeldOutRuns, HeldOutSetting, Options
+from flipscale.analysis.fitting.fronts import bins_of, on_frontier
 from flipscale.analysis.fitting.laws import LAWS, Law, law_named
-from flipscale.analysis.fitting.rows import Rows, column, group_name, in_groups, rows_of
 from flipscale.analysis.fitting.search import Problem, Solution, solve, with_scale
 from flipscale.analysis.fitting.uncertainty import (
     COVERAGE,

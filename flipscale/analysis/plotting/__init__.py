@@ -23,15 +23,15 @@ compute.py      error against FLOPs with laws, and the best size of each budget
 tune.py         the sweep that chose a setting
 any_table.py    groups and curves of anybody's table, and laws through its rows
 figure_data.py  the results as figures read them
-page.py         panels on a page, with legends and small print
+layout.py       panels on a page, with legends and small print
 style.py        colours, markers and ticks
-words.py        arms, settings and cells in words
+cell_words.py   arms, settings and cells in words
 """
 
 from flipscale.analysis.plotting.any_table import plot_curves, plot_groups, plot_laws
 from flipscale.analysis.plotting.figure_data import NO_CURVES, FigureData, Undrawable, figure_data, number_arms
 from flipscale.analysis.plotting.figures import FIGURES, FORMATS, Plotted, draw, draw_figure, plot_all
-from flipscale.analysis.plotting.page import FigureKind, small_print
+from flipscale.analysis.plotting.layout import FigureKind, small_print
 from flipscale.analysis.plotting.style import RC
 
 __all__ = [

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from flipscale.analysis.comparing import Comparison, arms_of, is_baseline
 from flipscale.analysis.plotting.figure_data import FigureData, Undrawable
 from flipscale.analysis.plotting.gains import BARS, DrawnGain, beyond_words, draw_gain, drawn_gain, limits_of
-from flipscale.analysis.plotting.page import FigureKind, Panel
+from flipscale.analysis.plotting.layout import FigureKind, Panel
 from flipscale.analysis.plotting.style import arm_style, percent_axis
 from flipscale.cell import setting_words, value_words
 from flipscale.words import joined

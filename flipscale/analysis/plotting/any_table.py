@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from flipscale.analysis.comparing import Comparison, Groups
-from flipscale.analysis.comparing.columns import settings_words
-from flipscale.analysis.comparing.curves import read_line, schedules_of
 from flipscale.analysis.comparing.points import Point
+from flipscale.analysis.comparing.roles import settings_words
+from flipscale.analysis.comparing.speedups import read_line, schedules_of
 from flipscale.analysis.fitting import Fit, group_name
 from flipscale.analysis.plotting.figures import figure_in
-from flipscale.analysis.plotting.page import PANELS_IN_A_ROW, figure_legend
+from flipscale.analysis.plotting.layout import PANELS_IN_A_ROW, figure_legend
 from flipscale.analysis.plotting.style import QUIET, arm_style, log_axis
 from flipscale.analysis.stats import moments
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from flipscale.analysis.comparing import Estimate, JudgedClaim, StudyClaims, Verdict, claim_count
 from flipscale.analysis.plotting.figure_data import FigureData, Undrawable
 from flipscale.analysis.plotting.gains import draw_bars, limits_of, name_rows
-from flipscale.analysis.plotting.page import FigureKind, Panel
+from flipscale.analysis.plotting.layout import FigureKind, Panel
 from flipscale.analysis.plotting.style import LineStyle, arm_style
 from flipscale.door.statements import Expectation
 from flipscale.scores import score_label

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 
 from flipscale.analysis.fitting import Fit, Options, evened, fit, frontier, is_isoflop
 from flipscale.analysis.fitting import isoflop as isoflop_fit
-from flipscale.analysis.fitting.best import SAME_BUDGET
+from flipscale.analysis.fitting.fronts import SAME_BUDGET
 from flipscale.analysis.plotting.figure_data import FigureData, Undrawable, check_arms
+from flipscale.analysis.plotting.layout import FigureKind, Panel
 from flipscale.analysis.plotting.lines import add_references
-from flipscale.analysis.plotting.page import FigureKind, Panel
 from flipscale.analysis.plotting.style import QUIET, LineStyle, arm_style, log_axis, power, ramp_style
 from flipscale.errors import ResultsError
 from flipscale.words import fixed, percent

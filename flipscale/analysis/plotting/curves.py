@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from flipscale.analysis.comparing import series_of
+from flipscale.analysis.plotting.cell_words import AXIS_WORDS, at_words, value_on_axis
 from flipscale.analysis.plotting.figure_data import FigureData, Undrawable, check_arms
+from flipscale.analysis.plotting.layout import PANELS_IN_A_ROW, FigureKind, Panel
 from flipscale.analysis.plotting.lines import arm_lines, mean_line
-from flipscale.analysis.plotting.page import PANELS_IN_A_ROW, FigureKind, Panel
 from flipscale.analysis.plotting.style import arm_style, ramp_style
-from flipscale.analysis.plotting.words import AXIS_WORDS, at_words, value_on_axis
 from flipscale.cell import cell_words
 from flipscale.words import short
 

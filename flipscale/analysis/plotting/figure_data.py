@@ -19,7 +19,7 @@ from flipscale.analysis.comparing import (
     varying_axes,
 )
 from flipscale.analysis.comparing import labels as settings_in_words
-from flipscale.analysis.plotting.words import axis_values
+from flipscale.analysis.plotting.cell_words import axis_values
 from flipscale.analysis.rows import chance_level
 from flipscale.cell import SettingLabels, arm_words
 from flipscale.door.statements import LOOKS

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from flipscale.analysis.plotting.figure_data import FigureData, Undrawable
-from flipscale.analysis.plotting.page import FigureKind, Panel, inner_legend, page
+from flipscale.analysis.plotting.layout import FigureKind, Panel, inner_legend, page
 from flipscale.analysis.plotting.style import RC
 from flipscale.door.statements import FIGURE_NAMES
 from flipscale.errors import ResultsError, did_you_mean

@@ -17,10 +17,10 @@ from matplotlib.ticker import MaxNLocator
 
 from flipscale.analysis.comparing import Comparison, Pair
 from flipscale.analysis.comparing.estimates import scaled
+from flipscale.analysis.plotting.cell_words import cell_order
 from flipscale.analysis.plotting.figure_data import FigureData, Undrawable
-from flipscale.analysis.plotting.page import FigureKind, Panel
+from flipscale.analysis.plotting.layout import FigureKind, Panel
 from flipscale.analysis.plotting.style import QUIET, LineStyle, arm_style
-from flipscale.analysis.plotting.words import cell_order
 from flipscale.cell import cell_words
 from flipscale.words import joined, times
 

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 
 from flipscale.analysis.comparing import fair_hours, series_of
-from flipscale.analysis.comparing.curves import STEPS, read_line
+from flipscale.analysis.comparing.speedups import STEPS, read_line
 from flipscale.analysis.plotting.figure_data import FigureData, Undrawable, check_arms, one_value
-from flipscale.analysis.plotting.page import FigureKind, Panel
+from flipscale.analysis.plotting.layout import FigureKind, Panel
 from flipscale.analysis.plotting.style import (
     REFERENCE,
     LineStyle,

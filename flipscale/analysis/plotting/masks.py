@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator
 
 from flipscale.analysis.comparing import is_baseline, series_of
+from flipscale.analysis.plotting.cell_words import AXIS_WORDS, at_words, value_on_axis
 from flipscale.analysis.plotting.figure_data import MOST_ARMS, FigureData, Undrawable, best_slice, check_arms, one_value
 from flipscale.analysis.plotting.gains import draw_gains, gain_limits, gain_marks
+from flipscale.analysis.plotting.layout import MEANS, FigureKind, Panel
 from flipscale.analysis.plotting.lines import arm_lines, mean_line
-from flipscale.analysis.plotting.page import MEANS, FigureKind, Panel
 from flipscale.analysis.plotting.style import count_axis, percent_axis, ramp_style, spread
-from flipscale.analysis.plotting.words import AXIS_WORDS, at_words, value_on_axis
 from flipscale.cell import cell_words
 
 

@@ -7,11 +7,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from flipscale.analysis.comparing import series_of
+from flipscale.analysis.plotting.cell_words import AXIS_WORDS, at_words
 from flipscale.analysis.plotting.figure_data import SCALES, FigureData, Undrawable, best_slice, check_arms, model_flops
+from flipscale.analysis.plotting.layout import FigureKind, Panel
 from flipscale.analysis.plotting.lines import add_references, arm_lines
-from flipscale.analysis.plotting.page import FigureKind, Panel
 from flipscale.analysis.plotting.style import count_axis, spread
-from flipscale.analysis.plotting.words import AXIS_WORDS, at_words
 from flipscale.words import short
 
 _MOST_NAMES = 5  # model names that stand beside each other under a panel

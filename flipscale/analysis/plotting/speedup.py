@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 
 from flipscale.analysis.comparing import Curve, series_of, speed_cell
 from flipscale.analysis.plotting.figure_data import FigureData, Undrawable, check_arms, one_value
+from flipscale.analysis.plotting.layout import MEANS, FigureKind, Panel
 from flipscale.analysis.plotting.lines import add_references, in_time_units, mean_line, set_x_axis
-from flipscale.analysis.plotting.page import MEANS, FigureKind, Panel
 from flipscale.analysis.plotting.style import QUIET, arm_style
 from flipscale.cell import cell_words
 from flipscale.words import score_value

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from flipscale.analysis.plotting.figure_data import FigureData, Undrawable
-from flipscale.analysis.plotting.page import FigureKind, Panel
+from flipscale.analysis.plotting.layout import FigureKind, Panel
 from flipscale.analysis.plotting.style import arm_style, count_axis, percent_axis
 from flipscale.door.sweep import TunedArm
 from flipscale.scores import is_fraction, score_label

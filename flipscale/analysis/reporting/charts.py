@@ -11,7 +11,7 @@ import pandas as pd
 from flipscale.analysis.comparing import Comparison, Pair, gain_words, series_of
 from flipscale.analysis.plotting.gains import drawn_gain
 from flipscale.analysis.reporting.evidence import Evidence
-from flipscale.door.runs import Shown
+from flipscale.door.run_states import Shown
 from flipscale.scores import is_fraction, is_score, score_label
 from flipscale.words import count, device_hours, time_unit
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from flipscale.analysis.comparing import Comparison
 from flipscale.door.record import StudyRecord
-from flipscale.door.runs import Hours, RunRecord
+from flipscale.door.run_states import Hours, RunRecord
 from flipscale.door.sweep import SweepOutcome
 from flipscale.kinds import JsonObject
 

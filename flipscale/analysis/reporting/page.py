@@ -13,13 +13,13 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from flipscale.analysis.comparing import answer_table, claims_table, everything, notes_of, warnings
-from flipscale.analysis.comparing.columns import settings_named
+from flipscale.analysis.comparing.roles import settings_named
 from flipscale.analysis.fitting import kind_parts, kinds_of
-from flipscale.analysis.fitting.answer import fit_parts
-from flipscale.analysis.plotting.page import newest_run
+from flipscale.analysis.fitting.law_words import fit_parts
+from flipscale.analysis.plotting.layout import newest_run
 from flipscale.analysis.reporting.charts import LOSS, chart_data, in_order, scores_of, training_time_unit
 from flipscale.analysis.reporting.evidence import Evidence, FailedRun
-from flipscale.door.runs import RunRecord, State, total_hours
+from flipscale.door.run_states import RunRecord, State, total_hours
 from flipscale.door.sweep import sweep_parts
 from flipscale.errors import ResultsError
 from flipscale.scores import is_fraction, lower_is_better, score_label

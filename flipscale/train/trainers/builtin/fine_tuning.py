@@ -15,8 +15,8 @@ from flipscale.data.views import views
 from flipscale.settings.declarations import NORMALIZATIONS, Resources, Settings
 from flipscale.train.augmentation import augment, mix_of, mixed
 from flipscale.train.classify import Classifier
+from flipscale.train.distributed import Group
 from flipscale.train.model import build
-from flipscale.train.processes import Group
 from flipscale.train.requests import TrainedWeights
 from flipscale.train.trainers.builtin.training import Training, adamw
 

@@ -23,10 +23,10 @@ from flipscale.run import TRUNK_FILE, Doing, Lease, RunFolder
 from flipscale.scores import is_averaged
 from flipscale.settings.declarations import Settings
 from flipscale.settings.devices import LOADERS
+from flipscale.train.distributed import Group
 from flipscale.train.evaluate import Evaluated, check_scores
 from flipscale.train.failure import TALK_SECONDS
-from flipscale.train.processes import Group
-from flipscale.train.records import Record, ScoreRecord, StepRecord, scores_in_words
+from flipscale.train.metrics import Record, ScoreRecord, StepRecord, scores_in_words
 from flipscale.train.schedule import learning_rate
 from flipscale.train.trainers.builtin.checkpoints import CHECKPOINT_FILE, FIRST_SECONDS, CheckpointWriter, interval
 from flipscale.train.trainers.builtin.loaders import load

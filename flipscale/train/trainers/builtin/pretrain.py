@@ -21,11 +21,11 @@ from flipscale.planning.identity import labelled_set, labelled_test_images, show
 from flipscale.run import AVERAGED_FILE, WEIGHTS_FILE, Doing, Lease, Result, RunFolder, Spent
 from flipscale.settings.declarations import Resources, Settings
 from flipscale.train.classify import score_classifier
+from flipscale.train.distributed import Group
 from flipscale.train.evaluate import Evaluated, evaluate
 from flipscale.train.failure import say
 from flipscale.train.machine import PeakMemory, device_name, versions
 from flipscale.train.model import save
-from flipscale.train.processes import Group
 from flipscale.train.requests import (
     course,
     gone_on_with,

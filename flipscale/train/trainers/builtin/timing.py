@@ -32,11 +32,11 @@ from flipscale.planning.timing import (
 from flipscale.run import Doing, Lease, Probe, RunFolder, add_timings, cpu_name, read_probe
 from flipscale.settings.declarations import Resources, Settings
 from flipscale.settings.devices import LOADERS
+from flipscale.train.distributed import Group
 from flipscale.train.evaluate import evaluate
 from flipscale.train.failure import is_out_of_memory, say
 from flipscale.train.machine import PeakMemory, device_name
 from flipscale.train.model import build
-from flipscale.train.processes import Group
 from flipscale.train.requests import asked_of
 from flipscale.train.sources import evaluations_of, open_training_data, vocabulary
 from flipscale.train.stop import Stop

@@ -30,12 +30,12 @@ from flipscale.planning.identity import WHOLE, Course
 from flipscale.run import TRUNK_FILE, Lease, RunFolder, Spent
 from flipscale.settings.declarations import Resources, Settings
 from flipscale.settings.devices import LOADERS
+from flipscale.train.distributed import Group
 from flipscale.train.evaluate import Evaluated
 from flipscale.train.failure import is_out_of_memory
 from flipscale.train.machine import FORWARD_DTYPES, allow_tf32
 from flipscale.train.model import build
 from flipscale.train.objective import Objective
-from flipscale.train.processes import Group
 from flipscale.train.requests import TrainedWeights
 from flipscale.train.schedule import learning_rate
 from flipscale.train.trainers.builtin.checkpoints import CHECKPOINT_FILE, TrainingState, write_state

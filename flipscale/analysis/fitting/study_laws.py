@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 
 from flipscale.analysis.fitting.allocation import FLOPS_PER, Allocation, allocate
-from flipscale.analysis.fitting.answer import Naming, allocation_text, fit_parts, law_screen
-from flipscale.analysis.fitting.best import has_budgets
-from flipscale.analysis.fitting.fitted import Fit, Options
+from flipscale.analysis.fitting.chosen_rows import STANDS_FOR, column, group_name, in_groups
+from flipscale.analysis.fitting.fit_records import allocation_json, fit_json
+from flipscale.analysis.fitting.fitted_law import Fit, Options
+from flipscale.analysis.fitting.fronts import has_budgets
 from flipscale.analysis.fitting.isoflop import isoflop, with_error
-from flipscale.analysis.fitting.record import allocation_json, fit_json
-from flipscale.analysis.fitting.rows import STANDS_FOR, column, group_name, in_groups
+from flipscale.analysis.fitting.law_words import Naming, allocation_text, fit_parts, law_screen
 from flipscale.analysis.fitting.table import fit
 from flipscale.errors import ResultsError
 from flipscale.scores import is_open_ended

@@ -1,6 +1,6 @@
 """A law fitted to some points: its predictions, how far it can be trusted, and what it was fitted to.
 
-record.py presents it to programs, answer.py to people.
+fit_records.py presents it to programs, law_words.py to people.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,9 +10,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from flipscale.analysis.fitting.best import BINS, Frontier, Optimum
+from flipscale.analysis.fitting.chosen_rows import Rows, why_not
+from flipscale.analysis.fitting.fronts import BINS, Frontier, Optimum
 from flipscale.analysis.fitting.laws import Law
-from flipscale.analysis.fitting.rows import Rows, why_not
 from flipscale.analysis.fitting.search import Loss, Solution
 from flipscale.analysis.fitting.uncertainty import COVERAGE, DRAWS, SharedSeedEffect, interval, stretch, widened
 from flipscale.analysis.stats import Array, Interval

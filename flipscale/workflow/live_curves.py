@@ -11,7 +11,7 @@ from flipscale.launch import StudyProgress
 from flipscale.run import State
 from flipscale.workflow.collected import mirror_source
 from flipscale.workflow.messages import say
-from flipscale.workflow.study import OpenStudy
+from flipscale.workflow.opened import OpenStudy
 
 if TYPE_CHECKING:
     from flipscale.track.live import LiveCurves

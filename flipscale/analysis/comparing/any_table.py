@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flipscale.analysis.comparing.columns import Baseline, arms_of, is_baseline, labels, settings_words
 from flipscale.analysis.comparing.points import PreparedTable
-from flipscale.analysis.fitting.rows import column, may_be_settings, need, row_names
+from flipscale.analysis.comparing.roles import Baseline, arms_of, is_baseline, labels, settings_words
+from flipscale.analysis.fitting.chosen_rows import column, may_be_settings, need, row_names
 from flipscale.errors import ResultsError
 from flipscale.kinds import number_in
 from flipscale.scores import lower_is_better

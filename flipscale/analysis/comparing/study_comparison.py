@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from flipscale.analysis.comparing.build import compare
-from flipscale.analysis.comparing.columns import pick_score
 from flipscale.analysis.comparing.comparison import Comparison
 from flipscale.analysis.comparing.head import noisiest_pair
+from flipscale.analysis.comparing.roles import pick_score
 from flipscale.analysis.comparing.stated import StudyClaims, judge_claims
 from flipscale.analysis.rows import above_chance, chance_level
 from flipscale.analysis.sensitivity import PlannedSensitivity

@@ -1,4 +1,4 @@
-"""Fits and forecasts as records of plain data: what fits.json holds, and what answer.py puts into words.
+"""Fits and forecasts as records of plain data: what fits.json holds, and what law_words.py puts into words.
 
 Their checklist is that of a survey of misfitted scaling laws (arXiv 2502.18969): form, loss, starts, optimiser,
 exclusions, definitions, conditioning, and the error on what was held out. docs/fits.md lists the keys.
@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from flipscale.analysis.fitting.allocation import Allocation
-from flipscale.analysis.fitting.fitted import Fit, HeldOutRuns, HeldOutSetting
+from flipscale.analysis.fitting.chosen_rows import group_name
+from flipscale.analysis.fitting.fitted_law import Fit, HeldOutRuns, HeldOutSetting
 from flipscale.analysis.fitting.forecasts import Doubt, Forecast, next_rung
-from flipscale.analysis.fitting.rows import group_name
 from flipscale.analysis.fitting.search import TOLERANCE
 from flipscale.analysis.fitting.table import FEW
 from flipscale.analysis.fitting.uncertainty import LARGE

@@ -36,13 +36,13 @@ from flipscale.settings.declarations import NORMALIZATIONS, OpenClipTrainer
 from flipscale.train.evaluate import check_scores, evaluate
 from flipscale.train.failure import say
 from flipscale.train.machine import versions
+from flipscale.train.metrics import ScoreRecord, scores_in_words
 from flipscale.train.model import build, save, weights
-from flipscale.train.records import ScoreRecord, scores_in_words
 from flipscale.train.requests import asked_of, request_of, scored_settings, start_of
 from flipscale.train.sources import corrupt_images, evaluations_of
 from flipscale.train.stop import Stop
-from flipscale.train.trainers.open_clip.output import ProgramOutput
-from flipscale.train.trainers.open_clip.shards import shards_of
+from flipscale.train.trainers.open_clip.printed import ProgramOutput
+from flipscale.train.trainers.open_clip.training_shards import shards_of
 from flipscale.train.trainers.program.evaluation import finish
 from flipscale.train.trainers.program.outcome import complete
 from flipscale.train.trainers.program.process import ProgramStart, known_attempts, run_program

@@ -11,7 +11,7 @@ from flipscale.errors import DataError, Diverged
 from flipscale.plain_files import or_none, parsed, read_bytes, read_json
 from flipscale.run import Lease, RunFolder, write_json
 from flipscale.train.failure import TALK_SECONDS, say
-from flipscale.train.records import ScoreRecord, StepRecord
+from flipscale.train.metrics import ScoreRecord, StepRecord
 from flipscale.train.trainers.program.process import Program, usage
 
 _EPOCH_LINE = re.compile(r"\| INFO \| Start epoch (\d+)")

@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.container import Container
 from matplotlib.figure import Figure
 
+from flipscale.analysis.plotting.cell_words import reference_words
 from flipscale.analysis.plotting.figure_data import FigureData
 from flipscale.analysis.plotting.style import QUIET
-from flipscale.analysis.plotting.words import reference_words
 from flipscale.scores import is_fraction
 from flipscale.words import count, percent
 

@@ -1,14 +1,14 @@
-"""Laws for people, from their records (record.py): a screen that answers, and all of it, as parts for the renderer."""
+"""Laws for people, from their records (fit_records.py): a screen that answers, and all of it, as parts of a page."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flipscale.analysis.fitting.allocation import Allocation
-from flipscale.analysis.fitting.fitted import Fit
+from flipscale.analysis.fitting.chosen_rows import group_name
+from flipscale.analysis.fitting.fit_records import doubt_words, fit_json, held_out_words, notes, number
+from flipscale.analysis.fitting.fitted_law import Fit
 from flipscale.analysis.fitting.forecasts import NEXT, Forecast
 from flipscale.analysis.fitting.laws import LAWS, PowerSum
-from flipscale.analysis.fitting.record import doubt_words, fit_json, held_out_words, notes, number
-from flipscale.analysis.fitting.rows import group_name
 from flipscale.scores import is_fraction
 from flipscale.tables import Listing, Part, PrintedTable, as_text
 from flipscale.words import count, joined, rounded

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from flipscale.analysis.fitting import Forecast, Options
-    from flipscale.analysis.fitting.of_study import StudyFits
+    from flipscale.analysis.fitting.study_laws import StudyFits
+    from flipscale.workflow.opened import OpenStudy
     from flipscale.workflow.results import StudyResults
-    from flipscale.workflow.study import OpenStudy
 
 
 def fit_arguments(parser: argparse.ArgumentParser) -> None:
@@ -125,8 +125,8 @@ def _source(args: argparse.Namespace) -> _Source:
     from flipscale.analysis.comparing import pick_score
     from flipscale.door.columns import is_table
     from flipscale.door.tables import read_table
+    from flipscale.workflow.opened import open_study, swept_table
     from flipscale.workflow.results import study_results
-    from flipscale.workflow.study import open_study, swept_table
 
     if is_table(args.source):
         source = _Source(_rows(args, read_table(Path(args.source))), args.y)
@@ -169,7 +169,7 @@ def _rows(args: argparse.Namespace, table: "pd.DataFrame") -> "pd.DataFrame":
 def _fits(args: argparse.Namespace, source: _Source) -> "StudyFits":
     """A law for every group of a study's axes, or of the columns that the arguments name."""
     from flipscale.analysis.fitting import Fit, fit_groups, group_name, in_groups, isoflop
-    from flipscale.analysis.fitting.of_study import StudyFits
+    from flipscale.analysis.fitting.study_laws import StudyFits
     from flipscale.errors import ResultsError
     from flipscale.words import joined
     from flipscale.workflow.fitted import fit_study, named
@@ -286,7 +286,7 @@ def _points(args: argparse.Namespace) -> list[dict[str, float]]:
 def _of_study(args: argparse.Namespace, source: _Source, opened: "OpenStudy") -> "list[Forecast]":
     """A forecast for each group of the study's axes that --forecast leaves open, at the cost of the run it names."""
     from flipscale.analysis.fitting import forecast, group_name, in_groups, point_with_columns
-    from flipscale.analysis.fitting.of_study import groups_of, model_sizes, variables_of
+    from flipscale.analysis.fitting.study_laws import groups_of, model_sizes, variables_of
     from flipscale.collecting import axis_values, is_setting
     from flipscale.errors import ResultsError
     from flipscale.study.expression import plain_value

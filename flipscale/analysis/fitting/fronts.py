@@ -12,7 +12,7 @@ import pandas as pd
 import scipy  # loads scipy.interpolate where it is first used: `plan` does without
 from numpy.typing import NDArray
 
-from flipscale.analysis.fitting.rows import column, need
+from flipscale.analysis.fitting.chosen_rows import column, need
 from flipscale.analysis.stats import Array
 from flipscale.errors import ResultsError
 from flipscale.words import count
