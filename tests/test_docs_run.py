@@ -35,8 +35,8 @@ seeds: 5
 """
 """What a part of a study is read with."""
 
-OTHERS = ("conf/config.yaml", "sweep.yaml: or by W&B's agents", "cluster_name", "export: PATH,HOME")
-"""How YAML that is not flipscale's begins: Hydra's, W&B's, Ray's, and sbatch's options."""
+OTHERS = ("cluster_name", "export: PATH,HOME")
+"""How YAML that is not flipscale's begins: Ray's, and sbatch's options."""
 
 
 class Block(NamedTuple):

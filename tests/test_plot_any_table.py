@@ -38,6 +38,24 @@ def test_groups_are_drawn_with_names_of_the_columns(tables, capsys):
     assert "wrote" in capsys.readouterr().err
 
 
+def test_each_arm_is_drawn_by_its_own_runs_and_the_gain_of_twins_beside_them(tmp_path):
+    """The baseline was drawn by the twins of the first arm: four of its six runs."""
+    rows = [
+        (arm, seed, params, loss + 0.1 * seed - gain)
+        for arm, seeds, gain in (("base", 6, 0), ("b", 4, 0.05), ("a", 6, 0.1))
+        for seed in range(seeds)
+        for params, loss in ((1_000_000, 3), (10_000_000, 2))
+    ]
+    table = tmp_path / "runs.csv"
+    pd.DataFrame(rows, columns=["arm", "seed", "params", "val_loss"]).to_csv(table, index=False)
+    file = tmp_path / "groups.svg"
+    options = ["--baseline", "arm=base", "--y", "val_loss", "--at", "params", "--seed", "seed", "--plot", str(file)]
+    assert main(["compare", str(table), *options]) == 0
+    uses = re.findall(r"fill-opacity: 0.35; stroke: (#\w+)", file.read_text())
+    assert [uses.count(color) for color in ("#000000", "#0072b2", "#d55e00")] == [2 * 6, 2 * 4, 2 * 6]
+    assert "by twins; above 0 is better" in words_of(file)
+
+
 def test_laws_are_drawn_with_their_groups_and_the_axes_of_the_columns(tables):
     file = tables / "laws.svg"
     options = ["--x", "flops", "--y", "loss", "--group", "set", "--law", "power", "--plot", str(file), "--draws", "100"]

@@ -90,6 +90,8 @@ class Groups:
     failed: Mapping[str, int]
     """Rows without a finite score, by arm; '' is the baseline."""
     gains: tuple[GroupGain, ...]
+    runs: Mapping[tuple[str, str], tuple[float, ...]]
+    """The scores of each cell and arm, with and without twins; the arm '' is the baseline."""
     confounded: tuple[str, ...] = ()
     """Columns beside the baseline's in which arms differ."""
     not_kept: int = 0
@@ -166,6 +168,7 @@ def compare_groups(
         rows=len(table),
         failed={str(arm): int(n) for arm, n in failed.items()},
         gains=tuple(gains),
+        runs={(str(cell), str(arm)): tuple(rows["y"]) for (cell, arm), rows in keys.groupby(["cell", "arm"])},
         unfinished=_unfinished(scored),
         confounded=tuple(_confounded(scored, arms[has_score], settings)),
     )

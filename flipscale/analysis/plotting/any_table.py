@@ -2,61 +2,84 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from flipscale.analysis.comparing import Comparison, Groups
+from flipscale.analysis.comparing.estimates import Estimate
 from flipscale.analysis.comparing.points import Point
 from flipscale.analysis.comparing.roles import settings_words
 from flipscale.analysis.comparing.speedups import read_line, schedules_of
 from flipscale.analysis.fitting import Fit, group_name
 from flipscale.analysis.plotting.figures import figure_in
 from flipscale.analysis.plotting.layout import PANELS_IN_A_ROW, figure_legend
-from flipscale.analysis.plotting.style import QUIET, arm_style, log_axis
-from flipscale.analysis.stats import moments
+from flipscale.analysis.plotting.style import QUIET, LineStyle, arm_style, log_axis
+from flipscale.analysis.stats import Interval, moments
+from flipscale.words import joined
 
 BEYOND = 3.0
 """How far a law is drawn beyond its largest run."""
 
 
 def plot_groups(groups: Groups, file: Path) -> None:
-    """The runs of each cell and arm as points, with their mean and its 95 % CI."""
+    """The runs of each cell and arm with their mean and its 95 % CI, and beside them the gains that are judged."""
     rows = _rows_of(groups)
+    numbers = {arm: number for number, arm in enumerate(dict.fromkeys(row.arm for row in rows))}
     with figure_in([file], "groups") as figure:
         figure.set_layout_engine("constrained")
-        figure.set_size_inches(5.5, 0.9 + 0.28 * len(rows))
-        ax = figure.subplots()
-        for place, (_, arm, values) in enumerate(rows):
-            style = arm_style(arm)
-            ax.plot(values, [place] * len(values), "o", color=style.color, alpha=0.35, markersize=4, linestyle="")
-            known = moments(values)
-            mean = float(np.mean(values))
-            if known:
-                ax.plot(known.interval(), [place, place], color=style.color)
-            ax.plot([mean], [place], style.marker, color=style.color)
-        ax.set_yticks(range(len(rows)), [name for name, _, _ in rows])
-        ax.set_ylim(len(rows) - 0.5, -0.5)
-        ax.set_xlabel(_directed(groups.y, groups.lower_is_better))
-        ax.set_title("Runs, and their mean with its 95 % CI", color=QUIET)
+        figure.set_size_inches(7, 0.9 + 0.28 * len(rows))
+        scores, gains = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+        for place, row in enumerate(rows):
+            style = arm_style(numbers[row.arm])
+            scores.plot(row.runs, [place] * len(row.runs), "o", color=style.color, alpha=0.35, markersize=4)
+            if row.runs:
+                known = moments(row.runs)
+                _mean(scores, place, style, float(np.mean(row.runs)), known.interval() if known else None)
+            if row.gain:
+                _mean(gains, place, style, row.gain.value, row.gain.decisive)
+        scores.set_yticks(range(len(rows)), [row.name for row in rows])
+        scores.set_ylim(len(rows) - 0.5, -0.5)
+        scores.set_xlabel(_directed(groups.y, groups.lower_is_better))
+        scores.set_title("Runs, and their mean with its 95 % CI", color=QUIET)
+        gains.axvline(0, color=QUIET, linewidth=0.8)
+        methods = joined(dict.fromkeys(gain.method for gain in groups.gains if not gain.is_overall))
+        gains.set_xlabel(f"by {methods}; above 0 is better")
+        gains.tick_params(axis="y", left=False)
+        gains.locator_params(axis="x", nbins=5)
+        gains.set_title("Gain, with its 95 % CI", color=QUIET)
 
 
-def _rows_of(groups: Groups) -> list[tuple[str, int, list[float]]]:
-    """Name, number of the arm and values of each row: in each cell the baseline, then its arms."""
-    sign = -1 if groups.lower_is_better else 1
-    base = settings_words(groups.baseline)
-    arms = list(dict.fromkeys(gain.arm for gain in groups.gains))
+def _mean(ax: Axes, place: int, style: LineStyle, mean: float, ends: Interval | None) -> None:
+    if ends:
+        ax.plot(ends, [place, place], color=style.color)
+    ax.plot([mean], [place], style.marker, color=style.color)
+
+
+@dataclass(frozen=True)
+class _Row:
+    name: str
+    arm: str
+    runs: tuple[float, ...]
+    gain: Estimate | None = None
+    """None of the baseline."""
+
+
+def _rows_of(groups: Groups) -> list[_Row]:
+    """In each cell the baseline, then its arms; the rows over all cells have a gain alone."""
     rows = []
     cells = set()
     for gain in groups.gains:
         if gain.is_overall:
+            rows.append(_Row(_joined("over all", gain.cell, gain.arm), gain.arm, (), gain.gain))
             continue
         if gain.cell not in cells:
             cells.add(gain.cell)
-            rows.append((_joined(gain.cell, base), 0, [sign * value for value in gain.groups.baseline]))
-        name = _joined(gain.cell, gain.arm)
-        rows.append((name, 1 + arms.index(gain.arm), [sign * value for value in gain.groups.arm]))
+            name = _joined(gain.cell, settings_words(groups.baseline))
+            rows.append(_Row(name, "", groups.runs[gain.cell, ""]))
+        rows.append(_Row(_joined(gain.cell, gain.arm), gain.arm, groups.runs[gain.cell, gain.arm], gain.gain))
     return rows
 
 
