@@ -118,16 +118,18 @@ def ahead() -> str:
         [
             "**At equal FLOPs a mask of 50 % is not ahead at small budgets and is at large ones, by more where images "
             "repeat** ([when_masks_pay](studies.md#when_masks_pay-a-large-budget-or-repeated-images): 240 runs, 5 "
-            "seeds, rates tuned, claims committed before the first run). With each side at its best size, its gain rises",
+            "seeds, rates tuned, claims committed before the first run). With each side at its best size, its gain "
+            "rises",
             "",
-            f"- with 7,500 images by {_points(rise)} points a doubling of the budget, to {_points(lead)} at 4e12;",
+            f"- with 7,500 images by {_points(rise)} points a doubling of the budget, to {_points(lead)} at 4e12, "
+            "where models without a mask overfit;",
             f"- with 60,000 by {_points(rise_of_many)} a doubling, to {fixed(last['difference']['value'], sign=True)}.",
             "",
             f"With more images it is smaller at the largest budget ({_points(fewer)}, barely significant), and "
             f"undecided at the others. At a fixed size repeats count: {_range(repeats)} points a doubling of them, and "
             f"{_range(budget)} a doubling of the budget at equal repeats (three sizes, exploratory). The best size "
-            "grows with the budget, and a larger model saves more by a mask. Equal FLOPs are not equal time: by a probe "
-            "no size is significantly faster with a mask.",
+            "grows with the budget, and a larger model saves more by a mask. Equal FLOPs are not equal time: by a "
+            "probe no size is significantly faster with a mask.",
             "",
             "![What a mask of 50 % gains at equal FLOPs, by the budget and the images](images/ahead.svg)",
             "",
