@@ -229,7 +229,7 @@ def _gain(cell: str, arm: str, base: pd.DataFrame, ours: pd.DataFrame, sign: int
     if has_twin.any():
         _check_seeds(arm, cell, base, ours)
     paired = bool(has_twin.all()) and len(ours) > 1
-    lone = ours["seed"][~has_twin & ours["seed"].notna().any()]
+    lone = ours["seed"][~has_twin & bool(ours["seed"].notna().any())]
     if paired:
         lone = base["seed"][~base["seed"].isin(ours["seed"])]
         base = base.set_index("seed").loc[ours["seed"]]
