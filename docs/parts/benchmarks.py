@@ -257,7 +257,7 @@ def peers() -> str:
         ),
         (
             "is a difference real?",
-            f"paired 95 % CIs ({covered} of {designs} simulated designs within limits)",
+            f"paired 95 % CIs; coverage at least 93 %, within noise, in {covered} of {designs} simulations",
             "no",
             "no",
             "no",
