@@ -24,7 +24,7 @@ from flipscale.workflow.messages import say
 if TYPE_CHECKING:
     import pandas as pd
 
-    from flipscale.analysis.comparing import Baseline
+    from flipscale.analysis.comparing import Baseline, Groups
 
 _Comparison = TypeVar("_Comparison")
 
@@ -57,8 +57,11 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
     table.add_argument("--margin", type=positive, metavar="SIZE", help=margin)
     effect = "a difference that matters: say how many more runs would find it"
     table.add_argument("--effect", type=positive, metavar="SIZE", help=effect)
-    gate = "exit with 0 if every arm is better (with --margin: not worse), with 1 if not, and with 2 for an error"
-    table.add_argument("--gate", action="store_true", help=gate)
+    gate = (
+        "exit with 0 if this arm, default every arm, is better (with --margin: not worse), with 1 if not, and with 2 "
+        "for an error; with --by the rows over all decide"
+    )
+    table.add_argument("--gate", nargs="?", const=EVERY, metavar="ARM", help=gate)
     add_figure(table)
     what = "compare curves of y against what is spent, hours or FLOPs; separate several with commas"
     table.add_argument("--x", metavar="COLUMN", help=what)
@@ -67,6 +70,8 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
     add_direction(table)
     table.add_argument("--deltas", action="store_true", help=argparse.SUPPRESS)
 
+
+EVERY = "every arm"
 
 OF_TABLES = ("baseline", "x", "y", "series", "at", "by", "ignore", "seed", "margin", "effect", "gate", "plot", "where")
 
@@ -168,7 +173,18 @@ def _compare_groups(args: argparse.Namespace, table: "pd.DataFrame", baseline: "
 
         plot_groups(groups, args.plot)
         say(f"wrote {args.plot}")
-    return 1 if args.gate and not groups.passes else 0
+    return _gate(groups, args.gate) if args.gate else 0
+
+
+def _gate(groups: "Groups", name: str) -> int:
+    """Say which arms pass, or whether the one of this name does. Returns the exit code."""
+    arms = {arm: passes for arm, passes in groups.gate.items() if name in (EVERY, arm, arm.partition("=")[2])}
+    if not arms:
+        raise FlipscaleError(f"--gate: no arm is {name!r}; there is {joined(groups.gate)}.")
+    for word, passes in (("passed", True), ("not passed", False)):
+        if named := [arm for arm in arms if arms[arm] is passes]:
+            say(f"gate {word}: {joined(named)}")
+    return 0 if all(arms.values()) else 1
 
 
 def _print(

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -84,7 +85,7 @@ def test_rows_are_twins_only_where_a_column_says_so_and_every_row_has_one():
     assert (gain.method, gain.groups.paired) == ("twins", True)
     assert gain.gain.p == pytest.approx(stats.ttest_rel([3, 4, 5], [2.8, 3.9, 4.9]).pvalue)
     without = only(groups_of(table.replace({"seed": {2: 7}}).drop(index=2), seed="seed"))
-    assert (without.method, without.without_twin) == ("all rows (Welch)", 1)
+    assert (without.method, without.without_twin) == ("all rows (Welch)", ("7",))
 
 
 def test_two_rows_of_one_seed_are_refused():
@@ -228,6 +229,28 @@ def test_a_gate_says_by_its_exit_code_whether_the_arm_is_better(tmp_path, capsys
     except SystemExit as stopped:
         found = stopped.code
     assert found == code
+
+
+def test_a_gate_of_several_arms_names_those_that_pass_and_can_ask_for_one(tmp_path, capsys):
+    table = losses(base=BASE, good=[1.9, 1.91, 1.92], same=BASE, none=[math.nan])
+    options = ("--baseline", "arm=base", "--y", "val_loss", "--gate")
+    code, screen, talk = command(tmp_path, capsys, table, *options)
+    assert (code, talk) == (1, "gate passed: arm=good\ngate not passed: arm=same and arm=none\n")
+    assert command(tmp_path, capsys, table, *options, "good") == (0, screen, "gate passed: arm=good\n")
+    assert command(tmp_path, capsys, table, *options, "arm=same")[::2] == (1, "gate not passed: arm=same\n")
+    assert command(tmp_path, capsys, table, *options, "god")[::2] == (
+        2,
+        "--gate: no arm is 'god'; there is arm=good, arm=same and arm=none.\n",
+    )
+
+
+def test_twins_are_pairs_and_seeds_without_one_are_named(tmp_path, capsys):
+    rows = [(arm, seed, 2 + seed / 10 - gain) for arm, n, gain in (("base", 6, 0), ("a", 4, 0.1)) for seed in range(n)]
+    table = pd.DataFrame(rows, columns=["arm", "seed", "val_loss"])
+    options = ("--baseline", "arm=base", "--y", "val_loss", "--seed", "seed")
+    _, out, _ = command(tmp_path, capsys, table, *options)
+    assert "arm=a  4 pairs " in out
+    assert "Without a twin: arm=a at seed 4, 5." in out
 
 
 def test_json_has_the_same_in_fields(tmp_path, capsys):

@@ -67,8 +67,8 @@ class GroupGain:
     """Positive where the arm is better."""
     groups: TwoGroups
     """The runs that it stands on."""
-    without_twin: int = 0
-    """Rows without a twin, where a column declares twins."""
+    without_twin: tuple[str, ...] = ()
+    """The seeds of rows without a twin, where a column declares twins."""
     is_overall: bool = False
     more: MoreRuns | None = None
 
@@ -105,9 +105,15 @@ class Groups:
         return tuple(gain for gain in self.gains if gain.is_overall) or self.gains
 
     @property
+    def gate(self) -> dict[str, bool]:
+        """Whether each arm is better or, with a margin, not worse by more than it; an arm without scores is neither."""
+        arms = dict.fromkeys(arm for arm in [*(arm for _, arm in self.runs), *self.failed] if arm)
+        gains = {arm: [each.gain for each in self.deciding if each.arm == arm] for arm in arms}
+        return {arm: bool(found) and all(map(self._passes, found)) for arm, found in gains.items()}
+
+    @property
     def passes(self) -> bool:
-        """Whether every arm is better or, with a margin, not worse by more than it."""
-        return all(self._passes(each.gain) for each in self.deciding)
+        return all(self.gate.values())
 
     def _passes(self, gain: Estimate) -> bool:
         if gain.effect in (Effect.AHEAD, Effect.LEVEL):
@@ -168,7 +174,9 @@ def compare_groups(
         rows=len(table),
         failed={str(arm): int(n) for arm, n in failed.items()},
         gains=tuple(gains),
-        runs={(str(cell), str(arm)): tuple(rows["y"]) for (cell, arm), rows in keys.groupby(["cell", "arm"])},
+        runs={
+            (str(cell), str(arm)): tuple(rows["y"]) for (cell, arm), rows in keys.groupby(["cell", "arm"], sort=False)
+        },
         unfinished=_unfinished(scored),
         confounded=tuple(_confounded(scored, arms[has_score], settings)),
     )
@@ -221,12 +229,10 @@ def _gain(cell: str, arm: str, base: pd.DataFrame, ours: pd.DataFrame, sign: int
     if has_twin.any():
         _check_seeds(arm, cell, base, ours)
     paired = bool(has_twin.all()) and len(ours) > 1
-    without = 0
+    lone = ours["seed"][~has_twin & bool(ours["seed"].notna().any())]
     if paired:
-        without = int((~base["seed"].isin(ours["seed"])).sum())
+        lone = base["seed"][~base["seed"].isin(ours["seed"])]
         base = base.set_index("seed").loc[ours["seed"]]
-    elif ours["seed"].notna().any():
-        without = int((~has_twin).sum())
     groups = TwoGroups(tuple(map(float, sign * base["y"])), tuple(map(float, sign * ours["y"])), paired)
     runs = (len(base), len(ours))
     if paired:
@@ -243,7 +249,7 @@ def _gain(cell: str, arm: str, base: pd.DataFrame, ours: pd.DataFrame, sign: int
         scores=(float(base["y"].mean()), float(ours["y"].mean())),
         gain=_estimate(groups, sign * float(ours["y"].mean() - base["y"].mean())),
         groups=groups,
-        without_twin=without,
+        without_twin=tuple(map(short, lone)),
     )
 
 

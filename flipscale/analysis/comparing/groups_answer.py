@@ -9,7 +9,7 @@ from flipscale.analysis.comparing.groups import GroupGain, Groups, Method
 from flipscale.analysis.comparing.roles import settings_words
 from flipscale.analysis.stats import MOST_SEEDS
 from flipscale.tables import Part, PrintedTable, as_text
-from flipscale.words import count, joined
+from flipscale.words import count, joined, listed
 
 MOST_ROWS, UNDECIDED = 16, 3
 """The most rows of the screen, and the most sentences on what more runs would do."""
@@ -37,6 +37,8 @@ def _row(each: GroupGain, digits: int, alone: str) -> tuple[str, ...]:
     arm = "" if alone else each.arm
     name = ", ".join(filter(None, ("over all" if each.is_overall else "", each.cell, arm)))
     runs = f"{each.runs[0]} : {each.runs[1]}"
+    if each.method is Method.TWINS:
+        runs = count(each.runs[1], "pair")
     return name, runs, *scores, gain_words(each.gain, digits), each.verdict
 
 
@@ -64,9 +66,12 @@ def _notes(groups: Groups) -> list[str]:
     lines.append(f"The baseline is {settings_words(groups.baseline)}. Compared by {methods}.")
     if groups.margin is not None:
         lines.append(f"Level: the 90 % CI is within {groups.margin:g} of 0.")
-    without = sum(each.without_twin for each in groups.gains if not each.is_overall)
-    if without:
-        lines.append(f"{count(without, 'row')} without a twin of the same {groups.seed}.")
+    seeds: dict[str, dict[str, None]] = {}
+    for each in groups.gains:
+        seeds.setdefault(each.arm, {}).update(dict.fromkeys(each.without_twin))
+    lone = [f"{arm} at {groups.seed} {listed(list(names), 4)}" for arm, names in seeds.items() if names]
+    if lone:
+        lines.append(f"Without a twin: {listed(lone, 3, '; ')}.")
     if groups.failed:
         arms = [f"{n} of {arm or 'the baseline'}" for arm, n in groups.failed.items()]
         lines.append(f"Without a finite {groups.y}, so left out: {joined(arms)}.")
@@ -105,6 +110,7 @@ def groups_json(groups: Groups) -> dict[str, object]:
         "margin": groups.margin,
         "gains": [_gain_json(each) for each in groups.gains],
         "passes": groups.passes,
+        "gate": groups.gate,
         "failed": {arm or "baseline": n for arm, n in groups.failed.items()},
         "not_kept": groups.not_kept,
         "unfinished": groups.unfinished and {groups.unfinished[0]: groups.unfinished[1]},
@@ -123,6 +129,6 @@ def _gain_json(each: GroupGain) -> dict[str, object]:
         "scores": {"baseline": each.scores[0], "arm": each.scores[1]},
         "gain": estimate_json(each.gain),
         "verdict": each.verdict,
-        "without_twin": each.without_twin,
+        "without_twin": len(each.without_twin),
         "more_runs": more and {"of_each": more.more, "find": more.find, "is_margin": more.is_margin},
     }
