@@ -14,7 +14,7 @@ import pytest
 import flipscale
 import flipscale.data.code_changes as code_module
 from flipscale.data.code_changes import TRAINING, CodeToday, code_changes, content_of, source_of, work_tree
-from flipscale.data.programs import named_files
+from flipscale.data.command import named_files
 from flipscale.errors import RunFolderError
 from flipscale.planning.runs import Run
 from flipscale.run import CodeIdentity, FileContent, Result, RunFolder

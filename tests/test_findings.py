@@ -180,11 +180,11 @@ def test_attention_is_two_fifths_of_block_operations_here_and_three_percent_in_t
 
 
 def test_every_claim_of_a_committed_study_stands_in_the_document():
-    """But trunk's, whose question no paper asks: docs/stages.md has them."""
+    """But of two studies whose questions no paper asks: docs/stages.md has trunk's, docs/studies.md the other's."""
     stated = [
         (path.parent.name, claim["claim"])
         for path in committed()
-        if path.parent.name != "trunk"
+        if path.parent.name not in ("trunk", "when_masks_pay")
         for claim in (json.loads(path.read_text())["claims"] or {"claims": []})["claims"]
         if claim["difference"] is not None
     ]
@@ -280,6 +280,29 @@ def test_intervals_typed_on_the_page_of_studies_are_those_of_their_results():
     assert said
 
 
+def test_caveats_of_when_masks_pay_are_those_of_its_rows() -> None:
+    table = pd.read_csv(ROOT / "results/when_masks_pay/results.csv")
+    table["budget"] = (table["train_flops"] / 2.5e11).round()
+    means = table.groupby(["budget", "data_size", "mask_ratio", "model"])[["zero_shot_top1", "held_out_loss"]].mean()
+    assert sorted(set(table["budget"])) == [1, 4, 16]
+    best = 100 * means["zero_shot_top1"].groupby(["budget", "data_size", "mask_ratio"]).max()
+    said = said_of("when_masks_pay")
+    assert f"is {best[1, 60_000, 0.5] - best[1, 60_000, 0]:.1f} if all seeds choose" in said
+    losses = means["held_out_loss"]
+    overfitted = (losses[16, 7500, 0] > losses[4, 7500, 0]).sum()
+    assert f"than at the middle budget for {overfitted} of {len(losses[16, 7500, 0])} sizes" in said
+    assert means["zero_shot_top1"][16, 7500, 0].idxmax() == "ViT-w48d3-4"
+    comparison = json.loads((ROOT / "results/when_masks_pay/comparison.json").read_text())
+    speedups = [each["costs"]["gpu_hours"]["speedup"]["interval_corrected"] for each in comparison["series"]]
+    assert sum(low > 1 for low, _ in speedups) == 0
+    assert (sum(high < 1 for _, high in speedups), len(speedups)) == (2, 8)
+    assert "significantly sooner with a mask, and two of eight do later" in said
+    (barely,) = (claim for claim in comparison["claims"]["claims"] if "4e12 FLOPs)" in claim["claim"])
+    assert f"(p = {barely['difference']['p_corrected']:.3f})" in said
+    points = [each["difference"]["value"] for each in comparison["at_budgets"] if each["left"]["data_size"] == 60_000]
+    assert f"the gain of {points[0]:.1f} is" in said
+
+
 def caveats_of(name: str) -> tuple[str, ...]:
     return read_study(ROOT / f"studies/{name}.yaml").caveats
 
@@ -327,7 +350,7 @@ def test_no_page_has_a_law_of_isoflop_s_best_size_that_tuned_rates_bear_out():
     assert grows in why
     for said in (
         why,
-        *(" ".join((ROOT / f"docs/{page}.md").read_text().split()) for page in ("next", "studies", "findings")),
+        *(" ".join((ROOT / f"docs/{page}.md").read_text().split()) for page in ("next", "studies")),
     ):
         assert re.search(f"smallest (size )?tried (is the best )?at {at_edge} of 4 budgets", said)
         assert "hardly moves" not in said

@@ -365,6 +365,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/studies.md#studies": studies.table,
     "docs/tune.md#rate": best_rate,
     "docs/studies.md#rates": studies.rates,
+    "docs/studies.md#when_masks_pay": studies.when_masks_pay,
     "docs/studies.md#mosaic": studies.mosaic,
     "docs/studies.md#sets": studies.sets,
     "docs/benchmarks.md#benchmarks": benchmarks.summary,

@@ -75,6 +75,38 @@ def mosaic() -> str:
     return "\n".join([*rows, "", said]) + "\n"
 
 
+def when_masks_pay() -> str:
+    """What a mask gains at each budget with fewer and more images, and the claims of the study."""
+    rows = ["| budget | images | gain (95 % CI) | its best size | the baseline's |", "|---|---|---:|---|---|"]
+    for budget, point in at_budgets("when_masks_pay"):
+        found = point["difference"]
+        low, high = found["interval"]
+        gain = f"{fixed(found['value'], sign=True)} ({fixed(low, sign=True)} to {fixed(high, sign=True)})"
+        best = (" or ".join(sorted(set(side))) for side in point["best"])
+        flops = f"{budget:.3g} FLOPs".replace("e+", "e")
+        rows.append(f"| {flops} | {point['left']['data_size']:,} | {gain} | {' | '.join(best)} |")
+    rows += ["", "| claim | points (corrected 95 % CI) | p, corrected | verdict |", "|---|---|---|---|"]
+    for claim in _comparison("when_masks_pay")["claims"]["claims"]:
+        found = claim["difference"]
+        low, high = found["interval_corrected"]
+        said = f"{fixed(found['value'], sign=True)} ({fixed(low, sign=True)} to {fixed(high, sign=True)})"
+        rows.append(f"| {claim['claim']} | {said} | {found['p_corrected']:.2g} | {claim['verdict']} |")
+    return "\n".join(rows) + "\n"
+
+
+def at_budgets(study: str) -> list[tuple[float, dict[str, Any]]]:
+    """Each budget of FLOPs with the gain there, each side at its best size; of one arm after the other."""
+    found: list[tuple[float, dict[str, Any]]] = []
+    points: list[dict[str, Any]] = []
+    for each in _comparison(study)["at_budgets"]:
+        if "along" in each:  # The slope, which follows its points.
+            found += zip(each["along"], points, strict=True)
+            points = []
+        else:
+            points.append(each)
+    return found
+
+
 def rates() -> str:
     """The speed-ups of isoflop's sizes, all with one learning rate, and with one for each size and arm."""
     chosen = read_results(ROOT / "results/isoflop_tuned/results.csv").groupby(["model", "mask_ratio"])["lr"].unique()

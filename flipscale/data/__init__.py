@@ -8,7 +8,7 @@ webdataset.py        tar shards: pairs, decoded once or always; sets to score or
 folder.py            folders of labelled images
 idx.py               IDX files of images and labels, as MNIST's
 captions.py          tables of image paths and captions
-programs.py          programs of the user's own, which train or score
+command.py           programs of the user's own, which train or score
 
 formats.py           the functions that each of these modules has, and the module of a set
 pairs.py             the interface of every data set

@@ -11,10 +11,10 @@ from typing import Any
 
 from flipscale.cost.arithmetic import parameters, steps_of
 from flipscale.data import shards
+from flipscale.data.command import check_program
 from flipscale.data.formats import format_of
 from flipscale.data.inspection import Findings, Look
 from flipscale.data.open_clip_flags import check_webdataset, epochs_of, refuse, wishes
-from flipscale.data.programs import check_program
 from flipscale.data.weights import check_weights
 from flipscale.errors import InputsError
 from flipscale.planning.identity import labelled_set, scored_sets, stage, trains

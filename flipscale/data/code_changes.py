@@ -15,7 +15,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from flipscale.data.programs import named_files, runs_in_this_environment
+from flipscale.data.command import named_files, runs_in_this_environment
 from flipscale.errors import DamagedFile, printable
 from flipscale.plain_files import open_plain, or_none, read_bytes
 from flipscale.planning.runs import Run

@@ -406,8 +406,8 @@ torch.ones = lambda *size, device=None: ones(*size)
 def test_processes_whose_devices_do_not_fit_fail_together_as_their_nodes_fault(ask, gpus, fault):
     run = ask()
     places = [{"LOCAL_RANK": "0", "SLURMD_NODENAME": "n0"}, {"LOCAL_RANK": "3", "SLURMD_NODENAME": "n1"}]
-    stop = "from flipscale.train import processes\ndef met(*arguments, **more):\n  raise RuntimeError('all met')\n"
-    stop += "processes.dist.init_process_group = met\n"
+    stop = "from flipscale.train import distributed\ndef met(*arguments, **more):\n  raise RuntimeError('all met')\n"
+    stop += "distributed.dist.init_process_group = met\n"
     processes = [
         started(run, before=(GPU.format(gpus=here) if here else "") + stop, **{**process, **place})
         for here, place, process in zip(gpus, places, two_processes(), strict=True)

@@ -18,7 +18,7 @@ from typing import IO, Annotated
 
 import psutil
 
-from flipscale.data.programs import FOLDER_ARGUMENT, no_such_program, not_started, search_path
+from flipscale.data.command import FOLDER_ARGUMENT, no_such_program, not_started, search_path
 from flipscale.kinds import OrElse
 from flipscale.plain_files import or_none, read_json
 from flipscale.run import (
