@@ -547,7 +547,8 @@ class Compute:
     flops: float
 
     def __str__(self) -> str:
-        return f"{self.flops:.12g} FLOPs".replace("e+", "e")
+        mantissa, exponent = f"{self.flops:.11e}".split("e")
+        return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)} FLOPs"
 
 
 def schedule(value: Any) -> int | Compute:

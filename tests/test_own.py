@@ -13,6 +13,7 @@ import pytest
 
 from flipscale import scores
 from flipscale.analysis.fitting.study_laws import fit_study
+from flipscale.cli import main
 from flipscale.collecting import read_results
 from flipscale.collecting.columns import COLUMNS
 from flipscale.errors import ResultsError, StudyError
@@ -341,10 +342,14 @@ def test_a_parameter_is_changed_on_the_command_line(study):
     assert "_tries-7_" in said.replace("tries-7_rule", "_tries-7_rule")
 
 
-def test_curves_run_along_the_setting_that_the_study_names(study):
-    study.write_text(STUDY + "x: tries\n")
+def test_curves_run_along_the_setting_that_the_study_names(study, capsys):
     flipscale("submit", "search.yaml")
     flipscale("collect", "search.yaml")
+    assert main(["plot", "search.yaml"]) == 0
+    said = capsys.readouterr().err
+    assert "no curves are drawn along a parameter; x: tries in the study file draws them" in said
+    assert "mask_ratios" not in said  # Figures of CLIP are not listed.
+    study.write_text(STUDY + "x: tries\n")
     assert "accuracy_vs_samples" not in json.loads(flipscale("plot", "search.yaml", "--json"))["skipped"]
     flipscale("report", "search.yaml")
     page = Path("plots/search/report.html").read_text()

@@ -77,7 +77,7 @@ OF_TABLES = ("baseline", "x", "y", "series", "at", "by", "ignore", "seed", "marg
 
 
 def compare(args: argparse.Namespace) -> int:
-    """Compare the masked runs of a study with their unmasked twins, or groups or curves of rows of any table."""
+    """Compare the runs of a study with their baseline's twins, or groups or curves of rows of any table."""
     from flipscale.door.columns import is_table
 
     if args.deltas:

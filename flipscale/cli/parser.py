@@ -123,8 +123,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 def parser() -> GroupedParser:
     top = GroupedParser(
         prog="flipscale",
-        description="Scaling studies of language-image pre-training: one YAML file in, scaling curves and an honest "
-        "comparison with the no-mask baseline out.",
+        description="Scaling studies of language-image pre-training, or of a program of your own: one YAML file in, "
+        "scaling curves and an honest comparison with a baseline out. compare and fit read any table.",
         epilog="A first study: flipscale init study.yaml; flipscale run study.yaml",
     )
     top.add_argument("--version", action="version", version=f"flipscale {__version__}")

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from pandas.api.types import is_numeric_dtype
+
 from flipscale.analysis.comparing import judge_study, measured_scores, pick_score
 from flipscale.analysis.plotting import NO_CURVES, FigureData, Plotted, figure_data, plot_all
 from flipscale.analysis.reporting import Report
@@ -64,9 +66,15 @@ def _draw_results(opened: OpenStudy, references: Path | None, formats: Sequence[
     asked = study.figures is not None
     for name, reason in drawn.skipped.items() if asked else ():
         say(f"{name} is not drawn: {reason}")
-    if drawn.skipped and not asked:
+    if asked or not drawn.skipped:
+        return drawn
+    if study.record.is_clip:
         figures = "1 figure does" if len(drawn.skipped) == 1 else f"{len(drawn.skipped)} figures do"
         say(f"{figures} not apply to these runs: {', '.join(drawn.skipped)} (flipscale plot --json says why)")
+    elif study.x is None:
+        names = [name for name in study.record.parameter_names if is_numeric_dtype(results[name])]
+        if varied := [name for name in names if results[name].nunique() > 1]:
+            say(f"no curves are drawn along a parameter; x: {varied[0]} in the study file draws them")
     return drawn
 
 

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from flipscale.analysis.comparing import compare_table, comparison_json
+from flipscale.analysis.comparing import compare_table, comparison_json, comparison_text
 from flipscale.cli import main
 from flipscale.door.tables import read_table
 from flipscale.errors import ResultsError
@@ -316,3 +316,17 @@ def test_a_table_without_cells_counts_each_seed_once() -> None:
     table = pd.read_csv(io.StringIO(f"arm,seed,hours,acc\n{rows}"))
     comparison = compare_table(table, baseline={"arm": "no"}, x="hours", y="acc")
     assert (comparison.runs, comparison.seeds) == (18, (3, 3))
+
+
+def test_a_ci_without_ends_is_explained_under_the_table():
+    scores = {
+        ("base", 0): (0.5, 0.6, 0.7),
+        ("base", 1): (0.6, 0.75, 0.72),
+        ("b", 0): (0.6, 0.7, 0.8),
+        ("b", 1): (0.5, 0.7, 0.7),
+    }
+    rows = [(*run, hours, y) for run, ys in scores.items() for hours, y in zip((1, 2, 4), ys, strict=True)]
+    table = pd.DataFrame(rows, columns=["arm", "seed", "hours", "acc"])
+    text = comparison_text(compare_table(table, baseline={"arm": "base"}, x=["hours"], y="acc"))
+    assert "(open)" in text
+    assert "open: a CI without ends" in " ".join(text.split())

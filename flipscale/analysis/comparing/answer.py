@@ -200,14 +200,18 @@ def notes_of(comparison: Comparison, rows: Sequence[Curve] | None = None) -> lis
         units = {"x": "factors (x)", "": "differences"}
         kinds = dict.fromkeys(units.get(judged.unit, judged.unit) for judged in comparison.stated.claims)
         estimates = [judged.difference for judged in comparison.stated.claims]
+        printed = [claim_cell(judged) for judged in comparison.stated.claims]
         what = f"Numbers are {joined(kinds)}, with 95 % CIs corrected for the claims of a family (Holm)"
     else:
         estimates = [pair.gain for pair in comparison.pairs]
+        printed = [speed_cell(curve.speedup) for curve in rows]
         what = f"Gains are {_of_score(comparison, rows)}; parentheses are 95 % CIs{_corrected(comparison)}"
         if comparison.margin and any(pair.gain.effect is Effect.LEVEL for pair in comparison.pairs):
             level = [f"Level: the 90 % CI is within {margin_words(comparison.margin, comparison.fraction)} of 0."]
     if any(estimate and estimate.failures for estimate in estimates):
         what += "; fail: runs of both sides at chance while others took off, or without a score"
+    if any("(open)" in cell for cell in printed):
+        what += "; open: a CI without ends"
     said = [f"{what}.", *level]
     curves = () if asked(comparison) == "claims" else comparison.curves
     if curves and not any(curve.speedup for curve in curves):
