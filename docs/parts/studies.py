@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,19 +80,21 @@ def when_masks_pay() -> str:
     """What a mask gains at each budget with fewer and more images, and the claims of the study."""
     rows = ["| budget | images | gain (95 % CI) | its best size | the baseline's |", "|---|---|---:|---|---|"]
     for budget, point in at_budgets("when_masks_pay"):
-        found = point["difference"]
-        low, high = found["interval"]
-        gain = f"{fixed(found['value'], sign=True)} ({fixed(low, sign=True)} to {fixed(high, sign=True)})"
+        gain = in_points(point["difference"], "interval")
         best = (" or ".join(sorted(set(side))) for side in point["best"])
         flops = f"{budget:.3g} FLOPs".replace("e+", "e")
         rows.append(f"| {flops} | {point['left']['data_size']:,} | {gain} | {' | '.join(best)} |")
     rows += ["", "| claim | points (corrected 95 % CI) | p, corrected | verdict |", "|---|---|---|---|"]
     for claim in _comparison("when_masks_pay")["claims"]["claims"]:
         found = claim["difference"]
-        low, high = found["interval_corrected"]
-        said = f"{fixed(found['value'], sign=True)} ({fixed(low, sign=True)} to {fixed(high, sign=True)})"
-        rows.append(f"| {claim['claim']} | {said} | {found['p_corrected']:.2g} | {claim['verdict']} |")
+        rows.append(f"| {claim['claim']} | {in_points(found)} | {found['p_corrected']:.2g} | {claim['verdict']} |")
     return "\n".join(rows) + "\n"
+
+
+def in_points(found: Mapping[str, Any], ends: str = "interval_corrected") -> str:
+    """'+1.0 (+0.5 to +1.6)'."""
+    low, high = found[ends]
+    return f"{fixed(found['value'], sign=True)} ({fixed(low, sign=True)} to {fixed(high, sign=True)})"
 
 
 def at_budgets(study: str) -> list[tuple[float, dict[str, Any]]]:

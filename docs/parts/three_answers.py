@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from docs.parts.findings import cost_of_a_sample, curve, factor, figure_3, unstated
-from docs.parts.studies import at_budgets
+from docs.parts.studies import at_budgets, in_points
 from flipscale.analysis.plotting.style import RC
 from flipscale.collecting import read_results
 from flipscale.settings.architecture import architecture
@@ -121,12 +121,12 @@ def ahead() -> str:
             "seeds, rates tuned, claims committed before the first run). With each side at its best size, its gain "
             "rises",
             "",
-            f"- with 7,500 images by {_points(rise)} points a doubling of the budget, to {_points(lead)} at 4e12, "
+            f"- with 7,500 images by {in_points(rise)} points a doubling of the budget, to {in_points(lead)} at 4e12, "
             "where models without a mask overfit;",
-            f"- with 60,000 by {_points(rise_of_many)} a doubling, to {fixed(last['difference']['value'], sign=True)}.",
+            f"- with 60,000 by {in_points(rise_of_many)} a doubling, to {fixed(last['difference']['value'], sign=True)}.",
             "",
-            f"With more images it is smaller at the largest budget ({_points(fewer)}, barely significant), and "
-            f"undecided at the others. At a fixed size repeats count: {_range(repeats)} points a doubling of them, and "
+            f"With more images it is smaller at the largest budget ({in_points(fewer)}, barely significant), "
+            f"and undecided at the others. At a fixed size repeats count: {_range(repeats)} points a doubling of them, and "
             f"{_range(budget)} a doubling of the budget at equal repeats (three sizes, exploratory). The best size "
             "grows with the budget, and a larger model saves more by a mask. Equal FLOPs are not equal time: by a "
             "probe no size is significantly faster with a mask.",
@@ -271,12 +271,6 @@ def _attention(model: str, size: int) -> str:
 
 def _claims() -> list[dict[str, Any]]:
     return list(_comparison("when_masks_pay")["claims"]["claims"])
-
-
-def _points(found: Mapping[str, Any]) -> str:
-    """'+1.0 (+0.5 to +1.6)', with the corrected CI."""
-    low, high = found["interval_corrected"]
-    return f"{fixed(found['value'], sign=True)} ({fixed(low, sign=True)} to {fixed(high, sign=True)})"
 
 
 def _range(numbers: Sequence[float]) -> str:
