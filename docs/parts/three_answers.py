@@ -123,7 +123,8 @@ def ahead() -> str:
             "",
             f"- with 7,500 images by {in_points(rise)} points a doubling of the budget, to {in_points(lead)} at 4e12, "
             "where models without a mask overfit;",
-            f"- with 60,000 by {in_points(rise_of_many)} a doubling, to {fixed(last['difference']['value'], sign=True)}.",
+            f"- with 60,000 by {in_points(rise_of_many)} a doubling, to "
+            f"{fixed(last['difference']['value'], sign=True)}.",
             "",
             f"With more images it is smaller at the largest budget ({in_points(fewer)}, barely significant), "
             f"and undecided at the others. At a fixed size repeats count: {_range(repeats)} points a doubling of them, and "
