@@ -127,8 +127,8 @@ def ahead() -> str:
             f"{fixed(last['difference']['value'], sign=True)}.",
             "",
             f"With more images it is smaller at the largest budget ({in_points(fewer)}, barely significant), "
-            f"and undecided at the others. At a fixed size repeats count: {_range(repeats)} points a doubling of them, and "
-            f"{_range(budget)} a doubling of the budget at equal repeats (three sizes, exploratory). The best size "
+            f"and undecided at the others. At a fixed size repeats count: {_range(repeats)} points a doubling of them, "
+            f"and {_range(budget)} a doubling of the budget at equal repeats (three sizes, exploratory). The best size "
             "grows with the budget, and a larger model saves more by a mask. Equal FLOPs are not equal time: by a "
             "probe no size is significantly faster with a mask.",
             "",
