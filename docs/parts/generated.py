@@ -183,6 +183,11 @@ def own_study() -> str:
     return f"```yaml\n{(ROOT / 'flipscale/study/own.yaml').read_text()}```\n"
 
 
+def staged_study(name: str) -> Callable[[], str]:
+    """The study of stages or tunings of this name."""
+    return lambda: f"```yaml\n{(ROOT / f'studies/stages/{name}.yaml').read_text()}```\n"
+
+
 def keys_of_groups() -> str:
     """What `compare --json` has of groups of rows."""
     asked = "--baseline", "mixup=no", "--y", "acc", "--ignore", "epochs,hours", "--json"
@@ -419,6 +424,10 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/times.md#probe": probe,
     "docs/how-computed.md#coverage": coverage,
     "docs/fits.md#coverage": coverage_of_laws,
+    "docs/stages.md#progressive": staged_study("progressive"),
+    "docs/stages.md#openvision": staged_study("openvision"),
+    "docs/stages.md#reclip": staged_study("reclip"),
+    "docs/stages.md#clipa": staged_study("clipa"),
     "docs/stages.md#trunks": coverage_on_trunks,
     "docs/stages.md#study": trunk_study,
     "docs/fits.md#outside": outside_of_laws,
