@@ -16,7 +16,7 @@ from unittest import mock
 
 import flipscale
 from bench import gpu
-from docs.parts import benchmarks, findings, full_scale, paper, plateau, studies, three_answers
+from docs.parts import answers, benchmarks, design, findings, full_scale, paper, plateau, studies, three_answers
 from flipscale.cli import main
 from flipscale.collecting import columns_as_markdown, read_results
 from flipscale.cost.arithmetic import cost, memory_of
@@ -37,6 +37,7 @@ from flipscale.settings.declarations import (
 )
 from flipscale.settings.devices import DEVICES
 from flipscale.study.keys import TOP, Tune
+from flipscale.study.recipes import RECIPES, Recipe
 from flipscale.study.schema import study_schema
 from flipscale.study.settings import SETTINGS
 from flipscale.words import percent
@@ -157,6 +158,35 @@ def flags() -> str:
     from flipscale.data.open_clip_flags import flags_as_markdown
 
     return flags_as_markdown()
+
+
+def recipes() -> str:
+    """What each named recipe sets, beside the defaults."""
+    names = dict.fromkeys(name for recipe in RECIPES.values() for name in (*recipe.base, *recipe.couple))
+    rows = [f"| setting | {' | '.join(f'`{recipe}`' for recipe in RECIPES)} | neither |", "|---|---|---|---|"]
+    for name in names:
+        setting = SETTINGS[name]
+        default = setting.rule or ("required" if setting.required else show_setting(setting.default))
+        cells = [_recipe_says(recipe, name) for recipe in RECIPES.values()]
+        rows.append(f"| `{name}` | {' | '.join([*cells, default])} |")
+    return "\n".join(rows) + "\n"
+
+
+def _recipe_says(recipe: Recipe, name: str) -> str:
+    if name in recipe.couple:
+        return recipe.couple[name]
+    return show_setting(recipe.base[name]) if name in recipe.base else "as without"
+
+
+def own_study() -> str:
+    """What `flipscale init --own` writes."""
+    return f"```yaml\n{(ROOT / 'flipscale/study/own.yaml').read_text()}```\n"
+
+
+def keys_of_groups() -> str:
+    """What `compare --json` has of groups of rows."""
+    asked = "--baseline", "mixup=no", "--y", "acc", "--ignore", "epochs,hours", "--json"
+    return answers.of(json.loads(said_by("compare", str(ROOT / "docs/runs.csv"), *asked)))
 
 
 def site() -> str:
@@ -376,6 +406,12 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/figures.md#references": references,
     "docs/trainers.md#flags": flags,
     "docs/site-file.md#site": site,
+    "docs/design.md#rooms": design.rooms,
+    "docs/design.md#floors": design.floors,
+    "docs/compare.md#studies": answers.of_studies,
+    "docs/compare.md#groups": keys_of_groups,
+    "docs/recipes.md#recipes": recipes,
+    "docs/trainers.md#own": own_study,
     "docs/slurm.md#failures": failures,
     "docs/ray.md#site": ray,
     "docs/fits.md#laws": laws,
@@ -412,12 +448,21 @@ def filled(name: str) -> tuple[Path, str, str]:
     text = (ROOT / file).read_text()
     pattern = re.compile(rf"(<!-- {part} -->\n).*?(<!-- end -->)", re.DOTALL)
     assert pattern.search(text), f"{file} has no part {part}"
-    right = "\n".join(map(wrapped, PARTS[name]().split("\n"))) if file != "docs/cli.md" else PARTS[name]()
+    right = wrapped(PARTS[name]())
     return ROOT / file, text, pattern.sub(lambda match: f"{match[1]}\n{right}\n{match[2]}", text)
 
 
-def wrapped(line: str) -> str:
-    """A line of prose in lines of at most 100 characters; tables, code, headings and pictures stay as they are."""
+def wrapped(text: str) -> str:
+    """Prose in lines of at most 100 characters; tables, code, headings and pictures stay as they are."""
+    lines = []
+    is_code = False
+    for line in text.split("\n"):
+        is_code ^= line.startswith("```")
+        lines.append(line if is_code else _wrapped_line(line))
+    return "\n".join(lines)
+
+
+def _wrapped_line(line: str) -> str:
     if line.startswith(("|", "`", "#", "![", "    ", "<")):
         return line
     indent = "  " if line.startswith("- ") else ""
