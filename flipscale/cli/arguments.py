@@ -24,8 +24,8 @@ def add_changes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="name of the changed study, written beside STUDY as NAME.yaml")
 
 
-def change_study(args: argparse.Namespace) -> None:
-    """Write the changed study that a command was given; the command goes on with it."""
+def change_study(args: argparse.Namespace, folder: Path | None = None) -> None:
+    """Write the changed study that a command was given, by default beside the other; the command goes on with it."""
     from flipscale.study import write_changed
     from flipscale.workflow.messages import say
 
@@ -34,8 +34,9 @@ def change_study(args: argparse.Namespace) -> None:
             f"A changed study has a name of its own: {args.parser.prog} STUDY KEY=VALUE ... --name NAME."
         )
     if args.changes:
-        args.study = write_changed(Path(args.study), args.changes, args.name)
-        say(f"wrote {args.study}")
+        args.study = write_changed(Path(args.study), args.changes, args.name, folder)
+        if not folder:
+            say(f"wrote {args.study}")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -34,7 +34,7 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--full", action="store_true", help="show every cell, curve, claim and note")
     add_results(parser)
     what = "the study's YAML file, the folder of its results, or tables (.csv, .tsv or .parquet)"
-    parser.add_argument("study", metavar="STUDY|FOLDER|TABLE", nargs="+", help=what)
+    parser.add_argument("study", metavar="STUDY|FOLDER|TABLE", nargs="*", help=what)
     score = "the score of a study to compare, written to comparison-SCORE.json and .md; default: the study's score"
     parser.add_argument("--score", help=score)
     table = parser.add_argument_group("for a table, by the names of its columns")
@@ -80,6 +80,11 @@ def compare(args: argparse.Namespace) -> int:
     """Compare the runs of a study with their baseline's twins, or groups or curves of rows of any table."""
     from flipscale.door.columns import is_table
 
+    if args.gate and is_table(args.gate):
+        args.study.append(args.gate)
+        args.gate = EVERY
+    if not args.study:
+        args.parser.error("name a study, the folder of its results, or tables")
     if args.deltas:
         raise FlipscaleError("--deltas is gone: leave it and --x out, and each arm is compared with the baseline.")
     if all(map(is_table, args.study)):

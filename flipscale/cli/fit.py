@@ -199,10 +199,13 @@ def _fits(args: argparse.Namespace, source: _Source) -> "StudyFits":
 
 def _budgets(args: argparse.Namespace) -> list[tuple[str, str]]:
     """The budgets of --allocate, in FLOPs."""
-    budgets = [pair for text in args.allocate for pair in _pairs([text], "--allocate").items()]
-    for name, _ in budgets:
+    budgets = []
+    for text in args.allocate:
+        name, is_pair, value = text.partition("=")
         if name != "flops":
-            raise FlipscaleError(f"--allocate {name}: a budget is a number of FLOPs; write --allocate flops=1e21.")
+            right = "1e21" if is_pair else text
+            raise FlipscaleError(f"--allocate {text}: a budget is a number of FLOPs; write --allocate flops={right}.")
+        budgets.append((name, value))
     return budgets
 
 

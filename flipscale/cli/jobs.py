@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -60,6 +61,8 @@ def launcher_of(args: argparse.Namespace) -> "Launcher":
 
     site = site_file_of(args)
     described = launch.read_site(site) if site else None
+    if args.on == "slurm" and not (described and described["partition"]):
+        say("no site file names a partition, so jobs go to SLURM's default; --site FILE describes a cluster")
     if described and args.on == "local":
         if not described["price"]:
             raise FlipscaleError(f"{site}: gives no price, and local runs use nothing else of a site file.")
@@ -87,12 +90,20 @@ def submit_arguments(parser: argparse.ArgumentParser) -> None:
 
 def submit(args: argparse.Namespace) -> int:
     """Start every run of a study that is not finished yet."""
+    if not args.dry_run:
+        change_study(args)
+        return _submit(args)
+    with tempfile.TemporaryDirectory() as folder:
+        change_study(args, Path(folder))
+        return _submit(args)
+
+
+def _submit(args: argparse.Namespace) -> int:
     from flipscale import launch
     from flipscale.workflow.opened import say_warnings
     from flipscale.workflow.submitted import Guards, train_study
     from flipscale.workflow.to_score import to_score
 
-    change_study(args)
     # The site file is read first: its faults are reported before anything is written.
     launcher = launcher_of(args)
     opened = open_study_of(args, launcher.site_name)

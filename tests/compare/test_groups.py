@@ -244,6 +244,13 @@ def test_a_gate_of_several_arms_names_those_that_pass_and_can_ask_for_one(tmp_pa
     )
 
 
+def test_a_table_may_stand_after_the_gate(tmp_path, capsys):
+    file = tmp_path / "runs.csv"
+    losses(base=BASE, good=[1.9, 1.91, 1.92]).to_csv(file, index=False)
+    assert main(["compare", "--baseline", "arm=base", "--y", "val_loss", "--gate", str(file)]) == 0
+    assert capsys.readouterr().err == "gate passed: arm=good\n"
+
+
 def test_twins_are_pairs_and_seeds_without_one_are_named(tmp_path, capsys):
     rows = [(arm, seed, 2 + seed / 10 - gain) for arm, n, gain in (("base", 6, 0), ("a", 4, 0.1)) for seed in range(n)]
     table = pd.DataFrame(rows, columns=["arm", "seed", "val_loss"])

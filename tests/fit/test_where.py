@@ -168,7 +168,9 @@ def test_a_budget_is_allocated(runs: str, capsys: pytest.CaptureFixture[str]) ->
     assert main(["fit", *law, "--draws", "20"]) == 0
     assert "Best use of 1e20 FLOPs (6 x N x D), by chinchilla" in capsys.readouterr().out
     assert main(["fit", *law[:-1], "hours=3", "--draws", "0"]) == 1
-    assert "--allocate hours: a budget is a number of FLOPs; write --allocate flops=1e21." in capsys.readouterr().err
+    assert "--allocate hours=3: a budget is a number of FLOPs; write --allocate flops=1e21." in capsys.readouterr().err
+    assert main(["fit", *law[:-1], "2e20", "--draws", "0"]) == 1
+    assert "write --allocate flops=2e20." in capsys.readouterr().err
 
 
 def test_a_table_of_points_is_forecast(runs: str, capsys: pytest.CaptureFixture[str]) -> None:

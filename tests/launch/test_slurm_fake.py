@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from flipscale.cli import main
 from flipscale.errors import DamagedFile, LaunchError
 from flipscale.launch import StateReader, cancel, preview, states, submit, wait
 from flipscale.launch.screen import Display
@@ -843,6 +844,18 @@ def test_a_dry_run_shows_the_script_where_slurm_is_away_too(tmp_path, idle):
     assert "0.sh: 1 run in 1 job" in said
     with pytest.raises(LaunchError, match="no configuration"):
         send([StandInRun("run")], tmp_path)
+
+
+def test_jobs_for_the_default_partition_are_said_so(tmp_path, idle, monkeypatch, capsys):
+    from tests.launch.real import runs_of
+
+    runs_of(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert main(["submit", "small.yaml", "--on", "slurm", "--dry-run"]) == 0
+    assert "no site file names a partition, so jobs go to SLURM's default" in capsys.readouterr().err
+    Path("site.yaml").write_text("schema: 1\npartition: debug\n")
+    assert main(["submit", "small.yaml", "--on", "slurm", "--dry-run", "--site", "site.yaml"]) == 0
+    assert "partition" not in capsys.readouterr().err
 
 
 def test_a_lost_task_says_where_it_was_last(tmp_path, idle):

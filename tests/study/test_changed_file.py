@@ -88,7 +88,9 @@ def test_submit_takes_changes_and_a_name_as_run_does(
     assert main(["submit", "small.yaml", "lr=2e-3", "--dry-run"]) == 1
     assert "flipscale submit STUDY KEY=VALUE ... --name NAME" in capsys.readouterr().err
     assert main(["submit", "small.yaml", "lr=2e-3", "seeds=1", "--name", "fast", "--dry-run"]) == 0
-    said = capsys.readouterr()
-    assert "wrote fast.yaml" in said.err
-    assert "for 2 runs" in said.out
+    assert "for 2 runs" in capsys.readouterr().out
+    assert not Path("fast.yaml").exists()  # a dry run writes nothing
+    monkeypatch.setattr("flipscale.cli.jobs._submit", lambda args: 0)
+    assert main(["submit", "small.yaml", "lr=2e-3", "seeds=1", "--name", "fast"]) == 0
+    assert "wrote fast.yaml" in capsys.readouterr().err
     assert {each.lr for each in read_study("fast.yaml").cells} == {2e-3}

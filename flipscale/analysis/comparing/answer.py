@@ -236,12 +236,16 @@ def notes_of(comparison: Comparison, rows: Sequence[Curve] | None = None) -> lis
 
 
 def _of_score(comparison: Comparison, rows: Sequence[Curve]) -> str:
-    """'points of zero-shot accuracy, top 1, over no mask (73.1 %)', with its score where all rows have one."""
+    """'points of zero-shot accuracy, top 1, over no mask (73.1 %; guessing gives 10.0 %)'; the first where all rows have
+    one."""
     score = score_label(comparison.score) if is_score(comparison.score) else comparison.score
     pairs = filter(None, (_pair(comparison, curve) for curve in rows))
     bases = {score_words(comparison, pair.baseline_score) for pair in pairs}
     over = arm_words(comparison.baseline, comparison.baseline, comparison.labels)
-    over += f" ({next(iter(bases))})" if len(bases) == 1 else ""
+    levels = [next(iter(bases))] if len(bases) == 1 else []
+    if comparison.chance is not None:
+        levels.append(f"guessing gives {score_words(comparison, comparison.chance)}")
+    over += f" ({'; '.join(levels)})" if levels else ""
     return f"points of {score}, over {over}" if comparison.fraction else f"in {score} over {over}, above 0 where better"
 
 

@@ -27,7 +27,7 @@ from flipscale.analysis.comparing.speedups import curves_of
 from flipscale.analysis.comparing.stated import TIME, StudyClaims
 from flipscale.analysis.comparing.twins import judged, pairs_of
 from flipscale.analysis.fitting.chosen_rows import need, row_names
-from flipscale.analysis.rows import items_of
+from flipscale.analysis.rows import chance_level, items_of
 from flipscale.cell import read_cell
 from flipscale.door.statements import LOOKS, MARGIN
 
@@ -140,6 +140,7 @@ def _compared(table: PreparedTable, stated: StudyClaims | None, looks: int, *, c
         notes=table.notes if points.arms else (*table.notes, _nothing(table)),
         scores={} if points.arms else _scores(table),
         items=items_of(table.rows, table.score),
+        chance=chance_level(table.rows, table.score),
         caveats=(*_of_losses(table), *([_LOOKS.format(looks)] if looks > 1 else [])),
     )
 

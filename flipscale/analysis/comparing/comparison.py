@@ -101,6 +101,8 @@ class Comparison(Terms):
     """Without arms, each cell's scores by their columns, with Student's intervals over seeds."""
     items: int | None = None
     """How many test images the score of every run is a share of; None where that is unknown, or differs."""
+    chance: float | None = None
+    """What guessing gives for the score; None where that is unknown, or differs."""
     scored_by: tuple[ScoredBy, ...] = ()
     """Where the run folders are here and say it; the sets of a mean are several."""
     guessing_note: str = ""
