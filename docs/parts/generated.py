@@ -178,14 +178,10 @@ def _recipe_says(recipe: Recipe, name: str) -> str:
     return show_setting(recipe.base[name]) if name in recipe.base else "as without"
 
 
-def own_study() -> str:
-    """What `flipscale init --own` writes."""
-    return f"```yaml\n{(ROOT / 'flipscale/study/own.yaml').read_text()}```\n"
-
-
-def staged_study(name: str) -> Callable[[], str]:
-    """The study of stages or tunings of this name."""
-    return lambda: f"```yaml\n{(ROOT / f'studies/stages/{name}.yaml').read_text()}```\n"
+def file(name: str) -> Callable[[], str]:
+    """A file as it is."""
+    language = {".py": "python", ".yaml": "yaml"}[Path(name).suffix]
+    return lambda: f"```{language}\n{(ROOT / name).read_text()}```\n"
 
 
 def keys_of_groups() -> str:
@@ -416,7 +412,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/compare.md#studies": answers.of_studies,
     "docs/compare.md#groups": keys_of_groups,
     "docs/recipes.md#recipes": recipes,
-    "docs/trainers.md#own": own_study,
+    "docs/trainers.md#own": file("flipscale/study/own.yaml"),
+    "docs/trainers.md#example": file("studies/own/train.py"),
+    "docs/own-scores.md#example": file("studies/own/colours.py"),
     "docs/slurm.md#failures": failures,
     "docs/ray.md#site": ray,
     "docs/fits.md#laws": laws,
@@ -424,10 +422,10 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/times.md#probe": probe,
     "docs/how-computed.md#coverage": coverage,
     "docs/fits.md#coverage": coverage_of_laws,
-    "docs/stages.md#progressive": staged_study("progressive"),
-    "docs/stages.md#openvision": staged_study("openvision"),
-    "docs/stages.md#reclip": staged_study("reclip"),
-    "docs/stages.md#clipa": staged_study("clipa"),
+    "docs/stages.md#progressive": file("studies/stages/progressive.yaml"),
+    "docs/stages.md#openvision": file("studies/stages/openvision.yaml"),
+    "docs/stages.md#reclip": file("studies/stages/reclip.yaml"),
+    "docs/stages.md#clipa": file("studies/stages/clipa.yaml"),
     "docs/stages.md#trunks": coverage_on_trunks,
     "docs/stages.md#study": trunk_study,
     "docs/fits.md#outside": outside_of_laws,
