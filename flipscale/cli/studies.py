@@ -117,7 +117,7 @@ def _plan(args: argparse.Namespace) -> int:
     say_power(opened)
     clock = wall_clock(planned, args.results)
     lines = [
-        cost_in_words(planned) + (" in all" if clock.done else ""),
+        cost_in_words(planned),
         sweep_words(opened) if opened.sweep else "",
         planned.sharing,
         unscored.words if unscored.runs else "",

@@ -236,8 +236,10 @@ def notes_of(comparison: Comparison, rows: Sequence[Curve] | None = None) -> lis
 
 
 def _of_score(comparison: Comparison, rows: Sequence[Curve]) -> str:
-    """'points of zero-shot accuracy, top 1, over no mask (73.1 %; guessing gives 10.0 %)'; the first where all rows have
-    one."""
+    """'points of zero-shot accuracy, top 1, over no mask (73.1 %; guessing gives 10.0 %)'.
+
+    The baseline's score stands there if all rows have one.
+    """
     score = score_label(comparison.score) if is_score(comparison.score) else comparison.score
     pairs = filter(None, (_pair(comparison, curve) for curve in rows))
     bases = {score_words(comparison, pair.baseline_score) for pair in pairs}
