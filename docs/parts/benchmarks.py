@@ -223,12 +223,12 @@ def peers() -> str:
         (
             "search",
             "grids",
-            "grids, more by plugins",
+            "grids; plugins",
             "grid, random, Bayesian; early stopping",
-            "the same, more by plugins",
+            "the same; plugins",
         ),
         (
-            "price before the start",
+            "price beforehand",
             f"FLOPs, memory, hours ({priced} published trainings)",
             "no",
             "no",
@@ -251,7 +251,7 @@ def peers() -> str:
         (
             "after a crash",
             "`submit` resumes what is unfinished",
-            "you start the missing runs",
+            "you start what is missing",
             "agents go on; your script resumes",
             "restores the experiment",
         ),
