@@ -218,7 +218,7 @@ def peers() -> str:
     designs = sum(len(cis[name]) for name in ("gains", "curves"))
     covered = designs - len(cis["beyond_limits"])
     rows = (
-        ("", "flipscale", "Hydra with submitit", "W&B sweeps", "Ray Tune"),
+        ("", "flipscale", "[Hydra](docs/hydra.md) with submitit", "W&B sweeps", "Ray Tune"),
         ("---", "---", "---", "---", "---"),
         (
             "search",
