@@ -178,7 +178,7 @@ def _recipe_says(recipe: Recipe, name: str) -> str:
     return show_setting(recipe.base[name]) if name in recipe.base else "as without"
 
 
-def file(name: str) -> Callable[[], str]:
+def content_of(name: str) -> Callable[[], str]:
     """A file as it is."""
     language = {".py": "python", ".yaml": "yaml"}[Path(name).suffix]
     return lambda: f"```{language}\n{(ROOT / name).read_text()}```\n"
@@ -412,9 +412,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/compare.md#studies": answers.of_studies,
     "docs/compare.md#groups": keys_of_groups,
     "docs/recipes.md#recipes": recipes,
-    "docs/trainers.md#own": file("flipscale/study/own.yaml"),
-    "docs/trainers.md#example": file("studies/own/train.py"),
-    "docs/own-scores.md#example": file("studies/own/colours.py"),
+    "docs/trainers.md#own": content_of("flipscale/study/own.yaml"),
+    "docs/trainers.md#example": content_of("studies/own/train.py"),
+    "docs/own-scores.md#example": content_of("studies/own/colours.py"),
     "docs/slurm.md#failures": failures,
     "docs/ray.md#site": ray,
     "docs/fits.md#laws": laws,
@@ -422,10 +422,10 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/times.md#probe": probe,
     "docs/how-computed.md#coverage": coverage,
     "docs/fits.md#coverage": coverage_of_laws,
-    "docs/stages.md#progressive": file("studies/stages/progressive.yaml"),
-    "docs/stages.md#openvision": file("studies/stages/openvision.yaml"),
-    "docs/stages.md#reclip": file("studies/stages/reclip.yaml"),
-    "docs/stages.md#clipa": file("studies/stages/clipa.yaml"),
+    "docs/stages.md#progressive": content_of("studies/stages/progressive.yaml"),
+    "docs/stages.md#openvision": content_of("studies/stages/openvision.yaml"),
+    "docs/stages.md#reclip": content_of("studies/stages/reclip.yaml"),
+    "docs/stages.md#clipa": content_of("studies/stages/clipa.yaml"),
     "docs/stages.md#trunks": coverage_on_trunks,
     "docs/stages.md#study": trunk_study,
     "docs/fits.md#outside": outside_of_laws,
