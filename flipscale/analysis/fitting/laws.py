@@ -86,27 +86,27 @@ class PowerSum:
         """
         logs = np.log(x)
         k = len(self.terms)
-        heights = np.repeat(theta[..., None, :k], len(x), axis=-2)
+        heights = [np.repeat(theta[..., i, None], len(x), axis=-1) for i in range(k)]
         for i, role, at in self._powers:
-            heights[..., i] -= theta[..., at, None] * logs[:, role]
+            heights[i] -= theta[..., at, None] * logs[:, role]
         first = int(self.floor)
-        top = reduce(np.maximum, np.moveaxis(heights[..., first:], -1, 0))  # numpy's max of three numbers is slow
-        shares = np.exp(heights[..., first:] - top[..., None])
-        total = shares.sum(axis=-1)
-        shares /= total[..., None]
+        top = reduce(np.maximum, heights[first:])
+        shares = [np.exp(height - top) for height in heights[first:]]
+        total = reduce(np.add, shares)
         inner = top + np.log(total)
         outer = theta[..., -1, None] if self.outer else np.ones(1)
         jacobian = np.empty((*inner.shape, theta.shape[-1]))
-        jacobian[..., first:k] = outer[..., None] * shares
+        for i, share in enumerate(shares, first):
+            jacobian[..., i] = outer * share / total
         for i, role, at in self._powers:
             jacobian[..., at] = -jacobian[..., i] * logs[:, role]
         if self.outer:
             jacobian[..., -1] = inner
         if not self.floor:
             return outer * inner, jacobian
-        whole = np.logaddexp(heights[..., 0], outer * inner)
+        whole = np.logaddexp(heights[0], outer * inner)
         jacobian *= np.exp(outer * inner - whole)[..., None]
-        jacobian[..., 0] = np.exp(heights[..., 0] - whole)
+        jacobian[..., 0] = np.exp(heights[0] - whole)
         return whole, jacobian
 
     def starts(self, rng: np.random.Generator, x: Array, z: Array, n: int) -> Array:

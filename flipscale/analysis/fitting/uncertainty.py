@@ -133,7 +133,8 @@ def _determine(problem: Problem, theta: Array, counts: Array) -> NDArray[np.bool
     has too few different points, or only points on one line.
     """
     basis = np.linalg.qr(problem.residuals(theta[problem.free_places])[1])[0]
-    shares = (basis.T * counts[:, None]) @ basis
+    of_points = basis[:, :, None] * basis[:, None, :]  # [n, free, free]; their sum over all points is the identity
+    shares = np.tensordot(counts, of_points, axes=1)
     return np.asarray(np.linalg.eigvalsh(shares)[:, 0] > _INFORMED)
 
 
