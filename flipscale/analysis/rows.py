@@ -34,8 +34,9 @@ def chance_level(results: pd.DataFrame, score: str) -> float | None:
     """What guessing gives for a score by the column `chance`; None where it is unknown, or differs among runs."""
     if "chance" not in results:
         return None
-    levels = {dict(read_cell(text)).get(score) for text in results.loc[results[score].notna(), "chance"].fillna("")}
-    return float(level) if len(levels) == 1 and (level := levels.pop()) else None
+    levels = set(_of_score(results.loc[results[score].notna(), "chance"], score))
+    level = levels.pop() if len(levels) == 1 else np.nan
+    return None if np.isnan(level) else float(level)
 
 
 def items_of(results: pd.DataFrame, score: str) -> int | None:
