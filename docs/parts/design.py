@@ -45,16 +45,16 @@ ROOMS = (
 
 
 def rooms() -> str:
-    """Each room with the first sentence of its docstring."""
+    """Each room with the first paragraph of its docstring."""
     rows = []
     for room in ROOMS:
         package = PACKAGE / room / "__init__.py"
         name, file = (f"{room}/", package) if package.exists() else (f"{room}.py", PACKAGE / f"{room}.py")
-        rows.append(f"| `{name}` | {_first_line(file)} |")
+        rows.append(f"| `{name}` | {_summary(file)} |")
     return "\n".join(["| room | |", "|---|---|", *rows, ""])
 
 
-def _first_line(file: Path) -> str:
+def _summary(file: Path) -> str:
     said = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
     assert said, f"{file} has no docstring"
     return " ".join(said.partition("\n\n")[0].split())

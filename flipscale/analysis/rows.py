@@ -32,20 +32,22 @@ def trunks_of(table: pd.DataFrame) -> NDArray[np.intp] | None:
 
 def chance_level(results: pd.DataFrame, score: str) -> float | None:
     """What guessing gives for a score by the column `chance`; None where it is unknown, or differs among runs."""
-    if "chance" not in results:
-        return None
-    levels = set(_of_score(results.loc[results[score].notna(), "chance"], score))
-    level = levels.pop() if len(levels) == 1 else np.nan
-    return None if np.isnan(level) else float(level)
+    return _shared(results, "chance", score)
 
 
 def items_of(results: pd.DataFrame, score: str) -> int | None:
     """How many items a score is a share of by the column `items`; None where it is unknown, or differs among runs."""
-    if "items" not in results:
+    items = _shared(results, "items", score)
+    return None if items is None else int(items)
+
+
+def _shared(results: pd.DataFrame, column: str, score: str) -> float | None:
+    """The number of a score that all runs with this score have in a column; None where one has none or another."""
+    if column not in results:
         return None
-    counts = set(_of_score(results.loc[results[score].notna(), "items"], score))
-    count = counts.pop() if len(counts) == 1 else np.nan
-    return None if np.isnan(count) else int(count)
+    numbers = set(_of_score(results.loc[results[score].notna(), column], score))
+    number = numbers.pop() if len(numbers) == 1 else np.nan
+    return None if np.isnan(number) else float(number)
 
 
 def above_chance(results: pd.DataFrame, score: str) -> NDArray[np.float64]:

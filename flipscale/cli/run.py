@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"\ntable        {files.results}   ({done.rows} of {runs} runs)")
     print(f"figures      {f'{files.figures}/' if done.figures is not None else 'none can be drawn from these runs'}")
     print(f"comparison   {files.comparison('.md') if done.comparison else 'these runs cannot be compared'}")
-    print(f"laws         {done.fits or f'none can be fitted; flipscale fit {args.study} says why'}")
+    print(f"laws         {done.fits or f'none can be fitted; flipscale fit {done.opened.arguments} says why'}")
     print(f"report       {files.report}")
     print(f"MLflow       {done.mlflow.look if done.mlflow else 'not written'}")
     return 1 if done.unfinished else 0
