@@ -314,6 +314,8 @@ class _StudyCells:
 
     def __init__(self, study: Study):
         self.cells = study.cells
+        seedless = (replace(cell, seed=0) for cell in study.cells)
+        self.seedless = list({repr(cell): cell for cell in seedless}.values())
         self.grids = study.grids.values()
         coupled = {coupling.name for coupling in study.couplings}
         varied = dict.fromkeys(axis.name for axes in study.grids.values() for axis in axes)
@@ -400,10 +402,10 @@ class _StudyCells:
         """The values that identify the cell of a side."""
         own_score = {name: value for name, value in said.items() if name == SCORE}
         wanted = {name: value for name, value in {**self.unsaid, **said}.items() if name != SCORE}
-        cells = {repr(seedless): seedless for c in self.cells if agrees(vars(seedless := replace(c, seed=0)), wanted)}
+        cells = [cell for cell in self.seedless if agrees(vars(cell), wanted)]
         if len(cells) != 1:
-            raise _fault(self._no_cell(wanted, said, list(cells.values())), side)
-        (cell,) = cells.values()
+            raise _fault(self._no_cell(wanted, said, cells), side)
+        (cell,) = cells
         return {name: getattr(cell, name) for name in wanted} | own_score
 
     def _no_cell(self, wanted: Values, said: Values, cells: Sequence[Settings]) -> str:
