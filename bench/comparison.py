@@ -15,6 +15,9 @@ Speed-ups: a series has five schedules that double, and an arm of known shift an
 the speed-up's interval to the baseline's mean at its last but one length holds the truth, its median bias, and how
 often there is no number.
 
+The best of several cells (`best_of`): both sides of a family's six differences have four cells, and no side is better.
+Measured are how often the 95 % interval holds that, how often plain t's would, and how often the family errs.
+
 With --check the exit status is 1 if a coverage is below 93 % less two standard errors, a family errs in more than
 6.5 % of studies less two (TODAY with uneven noise and few seeds), the quiet cell's interval is more than 1.05 times raw
 t's or its coverage is outside 93 to 97 %, except where OUTSIDE says why. A coverage above 98 % is listed.
@@ -31,6 +34,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from bench.report import leave, machine, table
+from flipscale.analysis.comparing.best import best_on_other_seeds, moments_at_best
 from flipscale.analysis.comparing.points import Point
 from flipscale.analysis.comparing.speedups import TwoLines, two_lines
 from flipscale.analysis.comparing.twins import judged, pairs_of
@@ -335,6 +339,80 @@ def groups_fare(design: tuple[int, int, int], studies: int) -> dict[str, Any]:
     return {"runs": [base_runs, arm_runs], "noise": noise, "cover": held / studies, "family_error": errors / studies}
 
 
+# The best of several cells
+
+LEVEL = (0.0, 0.0, 0.0, 0.0)
+CLOSE = (0.0, -0.5, -1.0, -1.5)
+APART = (0.0, -5.0, -10.0, -15.0)
+BEST = tuple(
+    (name, arm, baseline, seeds)
+    for name, arm, baseline in (
+        ("all level", LEVEL, LEVEL),
+        ("close", CLOSE, CLOSE),
+        ("apart", APART, APART),
+        ("level against apart", LEVEL, APART),
+    )
+    for seeds in (3, 5, 8, 16)
+)
+"""What it is, the levels of the cells of both sides in standard deviations of a run, and seeds. Sides do not differ."""
+
+FAMILY = 6
+
+MANY_SEEDS = 8
+"""More than studies with `best_of` have had."""
+
+
+def best_fare(design: tuple[str, Sequence[float], Sequence[float], int], studies: int) -> dict[str, Any]:
+    """Coverage of CIs of a difference whose sides are at their best cells, beside plain t's; error of a family."""
+    name, *levels, seeds = design
+    rng = np.random.default_rng([3, seeds, len(name)])
+    held = 0
+    plainly_held = 0
+    errors = 0
+    wider: list[float] = []
+    for _ in range(studies):
+        family = []
+        for _ in range(FAMILY):
+            values = []
+            choices = []
+            for side in levels:
+                scores = np.array(side)[:, None] + rng.standard_normal((len(side), seeds))
+                choices.append(best_on_other_seeds(scores, 1))
+                values.append(scores[choices[-1], range(seeds)])
+            gains = (values[0] - values[1]).tolist()
+            known, plain = moments_at_best(gains, choices), moments(gains)
+            assert known is not None
+            assert plain is not None
+            family.append(known)
+            held += abs(known.mean) <= known.interval().high - known.mean
+            plainly_held += abs(plain.mean) <= plain.interval().high - plain.mean
+            wider.append(known.error / plain.error)
+        errors += any(test is not None and test.significant for test in holm([each.p for each in family]))
+    return {
+        "design": name,
+        "seeds": seeds,
+        "studies": studies,
+        "cover": held / studies / FAMILY,
+        "plain_cover": plainly_held / studies / FAMILY,
+        "family_error": errors / studies,
+        "wider": float(np.mean(wider)),
+    }
+
+
+def best_failures(best: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Designs beyond the limits, by more than two standard errors; many seeds with the reason."""
+    found = []
+    for row in best:
+        words = f"the best of {len(LEVEL)} cells, {row['design']}, {row['seeds']} seeds"
+        why = "among nearly level cells choices of many seeds are more alike than the correction takes them to be"
+        stated = why if row["seeds"] > MANY_SEEDS else None
+        if row["cover"] < LEAST - 2 * math.sqrt(0.05 * 0.95 / row["studies"] / FAMILY):
+            found.append({"what": f"coverage of {words}", "value": row["cover"], "stated": stated})
+        if row["family_error"] > MOST_ERROR + 2 * math.sqrt(0.05 * 0.95 / row["studies"]):
+            found.append({"what": f"family error of {words}", "value": row["family_error"], "stated": stated})
+    return found
+
+
 # The answer
 
 
@@ -407,6 +485,14 @@ def as_text(facts: Mapping[str, Any]) -> str:
         ]
         for row in facts["groups"]
     ]
+    best = [
+        [
+            f"{row['design']}, {row['seeds']} seeds",
+            *(share(row[name]) for name in ("cover", "plain_cover", "family_error")),
+            share(row["wider"], 2),
+        ]
+        for row in facts["best"]
+    ]
     outside = [
         f"- {one['what']}: {one['value']:.3f}; {one['stated'] or 'NOT STATED'}" for one in facts["beyond_limits"]
     ]
@@ -416,6 +502,7 @@ def as_text(facts: Mapping[str, Any]) -> str:
             table(["gains", "cover", "family error", "power, 4 points", "no interval", "quiet cell over raw t"], gains),
             table(["speed-ups", "cover", "samples cover", "median bias, %", "read", "open"], curves),
             table(["groups", "cover", "family error"], groups),
+            table([f"best of {len(LEVEL)} cells", "cover", "plain t", "family error", "times as wide"], best),
             "Outside the limits:",
             "",
             *(outside or ["- none"]),
@@ -430,14 +517,16 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--gains", type=int, default=600, help="studies a design of gains")
     parser.add_argument("--curves", type=int, default=500, help="studies a design of curves")
     parser.add_argument("--groups", type=int, default=12000, help="pairs of groups a design")
+    parser.add_argument("--best", type=int, default=2000, help="families a design of best cells")
     parser.add_argument("--out", help="write bench/results/OUT.json")
     parser.add_argument("--check", action="store_true", help="exit 1 if a limit does not hold and no reason is stated")
     args = parser.parse_args(argv)
     gains = [gains_fare(design, args.gains) for design in GAINS]
     curves = [curves_fare(design, args.curves) for design in CURVES]
     groups = [groups_fare(design, args.groups) for design in GROUPS]
-    beyond = [*failures(gains, curves), *group_failures(groups, args.groups)]
-    facts: dict[str, Any] = {"gains": gains, "curves": curves, "groups": groups, "beyond_limits": beyond}
+    best = [best_fare(design, args.best) for design in BEST]
+    beyond = [*failures(gains, curves), *group_failures(groups, args.groups), *best_failures(best)]
+    facts: dict[str, Any] = {"gains": gains, "curves": curves, "groups": groups, "best": best, "beyond_limits": beyond}
     facts["machine"] = machine()
     leave(args.out, facts, as_text(facts))
     if args.check and any(one["stated"] is None for one in facts["beyond_limits"]):

@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from flipscale.analysis.comparing.best import best_on_other_seeds, slope_weights
+from flipscale.analysis.comparing.best import best_on_other_seeds, moments_at_best, slope_weights
 from flipscale.analysis.comparing.estimates import Estimate, Sides, decided, drawn, exact_p, scaled
 from flipscale.analysis.comparing.points import Point, points_in
 from flipscale.analysis.comparing.roles import fair_hours, is_baseline, kind_of, settings_words
@@ -32,7 +32,6 @@ from flipscale.analysis.stats import (
     ScoreKind,
     failed_runs,
     holm,
-    moments,
     shrink_variances,
     units_of,
 )
@@ -183,7 +182,8 @@ def _by_seeds(claims: Sequence[JudgedClaim]) -> dict[str, Moments]:
         judged.claim.name: known
         for judged in claims
         if judged.claim.contrast.best_of or judged.claim.along
-        if judged.difference and (known := moments(judged.difference.values))
+        if judged.difference
+        and (known := moments_at_best(judged.difference.values, [choice.values for choice in judged.best]))
     }
 
 
