@@ -32,6 +32,15 @@ def test_every_constant_and_function_of_a_recipe_stands_in_a_file_of_it() -> Non
     assert missing == []
 
 
+def test_the_way_of_a_dead_node_s_runs_names_what_its_files_define() -> None:
+    section = TEXT.split("## When a node dies")[1].partition("\n## ")[0]
+    code = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in re.findall(r"flipscale/[\w/]+\.py", section))
+    names = set(re.findall(r"`(\w+)`", section)) - {"SLURM_RESTART_COUNT", "train"}
+    assert len(names) > 12
+    defined = set(re.findall(r"^ *(?:def|class) (\w+)|^(\w+)(?:: .+)? = ", code, re.MULTILINE))
+    assert names - {name for pair in defined for name in pair} == {"LeaseLost"}  # of flipscale/errors.py
+
+
 def test_make_targets_that_are_named_exist() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
     assert [repo["repo"] for repo in hooks["repos"]] == ["local"]

@@ -3,7 +3,15 @@
 Success is in the run folder, never in a launcher's answer. Every worker is `python -m flipscale train FOLDER...`, and
 the lease in each folder decides who does a run, so handing a run out twice wastes a process at most, never a training.
 `submit`, `states`, `cancel` and the policy for failures are the same for every launcher.
-docs/design.md has the list of modules.
+
+    launcher.py, local/, slurm/, ray/            the interface of launchers, and each of them
+    submit.py, order.py, pack.py                 which runs go out, in which order, and together
+    attend.py, workers.py, stall.py              in a job: its runs are seen through, and hangs found
+    policy.py, breaker.py                        the answer to a failure, and to one that all runs share
+    states.py, progress.py, watch.py, screen.py  the state of runs, how far they are, and a display of both
+    site.py, memory.py, probing.py               what a cluster is like, memory to ask it for, and probes
+
+CONTRIBUTING.md tells what happens when a node dies.
 """
 
 from flipscale.launch.launcher import Launcher, launcher_named

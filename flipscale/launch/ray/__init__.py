@@ -12,6 +12,9 @@ A submission is a folder, results/ray/NAME:
 The driver lives in the cluster, so nobody has to wait for it. Tune's own folder is a scratch one: what happened is in
 the run folders, and all else can be rebuilt from these files by any later process. The launcher alone runs where
 commands are typed; it imports Ray when a cluster is talked to.
+
+launcher.py is the launcher; trials.py says which runs share a trial, cluster.py asks Ray, driver.py is the job and
+trial.py a trial.
 """
 
 from flipscale.launch.ray.launcher import RayLauncher

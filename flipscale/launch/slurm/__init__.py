@@ -9,6 +9,9 @@ A submission is a folder, results/slurm/NAME, and each of its arrays in it:
 
 A job is found by the name of its array, never by SLURM's number alone: a new cluster counts from 1 again. Any later
 process can therefore rebuild all of it from these files, and nothing depends on accounting.
+
+launcher.py is the launcher; arrays.py says which runs share a job, batch.py writes and sends the script, scheduler.py
+asks SLURM, task.py is a job.
 """
 
 from flipscale.launch.slurm.launcher import SlurmLauncher
