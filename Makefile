@@ -21,7 +21,7 @@ quickstart: .venv/.installed  ## run a small study end to end on data that is dr
 	@echo '    source .venv/bin/activate'
 	@echo '    flipscale init study.yaml'
 
-test: .venv/.dev  ## tests that need no cluster, server or browser, in 15 to 20 minutes of two cores
+test: .venv/.dev  ## tests that need no cluster, server or browser, in 12 to 15 minutes of two cores
 	$(BIN)/python -m pytest -m 'not clusters' -n $$(($(CORES) + 1)) $(LANES)
 
 # More workers than cores: those that run the tests of SLURM and Ray mostly wait.
