@@ -116,7 +116,7 @@ def ahead() -> str:
     small = curve(_comparison("plateau"), "image_size=14", "gpu_hours")["speedup"]
     return "\n".join(
         [
-            "**At equal FLOPs a mask of 50 % is not ahead at small budgets and is at the largest where few images "
+            "**At equal FLOPs a mask of 50 % is not ahead at small budgets, and is at the largest where 7,500 images "
             "repeat** ([when_masks_pay](studies.md#when_masks_pay-a-large-budget-or-repeated-images): 240 runs, 5 "
             "seeds, rates tuned, claims committed before the first run). With each side at its best size, its gain "
             "rises",
