@@ -16,6 +16,7 @@ from flipscale.run import State, birth
 from flipscale.settings.declarations import Resources
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, starts, wait_for
 from tests.launch.real import survives_kills
+from tests.patience import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -179,6 +180,7 @@ def test_the_workers_of_another_host_are_not_seen_so_their_waiting_runs_are_lost
     run = StandInRun("run", seconds=0.1)
     (job,) = hand_out([run], tmp_path).jobs
     wait_for([run], tmp_path, State.FINISHED)
+    wait_until(lambda: folder(tmp_path, run).holder() is None, "the run's process to end")
     (folder(tmp_path, run).path / "result.json").unlink()
     path = tmp_path / "local" / job.id / "workers.json"
     here = json.loads(path.read_text())
